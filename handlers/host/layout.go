@@ -1,0 +1,53 @@
+package host
+
+import "strings"
+
+// Layout is the table of paths and unit names that differ between distribution families. Handlers read it and never
+// ask which distribution they run on.
+type Layout struct {
+	Family string // "debian" or "redhat"
+
+	ApacheUnit, ApacheCtl, ApacheConf, ApacheUser, ApacheLogDir string
+	ApacheEnabledDir                                            string // where our include of the vhost directory goes
+	NginxUnit, NginxBin, NginxConf                              string
+	MySQLUnit, MySQLSocket, MySQLDataDir                        string
+	SSHUnit                                                     string
+}
+
+// Debian is the layout of Debian 12 and its relatives.
+var Debian = Layout{
+	Family:     "debian",
+	ApacheUnit: "apache2.service", ApacheCtl: "apache2ctl", ApacheConf: "/etc/apache2/apache2.conf", ApacheUser: "www-data",
+	ApacheLogDir: "/var/log/apache2", ApacheEnabledDir: "/etc/apache2/conf-enabled",
+	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
+	MySQLUnit: "mariadb.service", MySQLSocket: "/run/mysqld/mysqld.sock", MySQLDataDir: "/var/lib/mysql",
+	SSHUnit: "ssh.service",
+}
+
+// RedHat is the layout of RHEL 9 and its relatives.
+var RedHat = Layout{
+	Family:     "redhat",
+	ApacheUnit: "httpd.service", ApacheCtl: "apachectl", ApacheConf: "/etc/httpd/conf/httpd.conf", ApacheUser: "apache",
+	ApacheLogDir: "/var/log/httpd", ApacheEnabledDir: "/etc/httpd/conf.d",
+	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
+	MySQLUnit: "mariadb.service", MySQLSocket: "/var/lib/mysql/mysql.sock", MySQLDataDir: "/var/lib/mysql",
+	SSHUnit: "sshd.service",
+}
+
+// DetectLayout reads os-release; what names no Red Hat relative counts as Debian.
+func DetectLayout(h *Host) *Layout {
+	data, _ := h.ReadFile("/etc/os-release")
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if key != "ID" && key != "ID_LIKE" {
+			continue
+		}
+		for word := range strings.FieldsSeq(strings.Trim(value, `"'`)) {
+			switch word {
+			case "rhel", "fedora", "centos":
+				return &RedHat
+			}
+		}
+	}
+	return &Debian
+}
