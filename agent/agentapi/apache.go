@@ -1,0 +1,51 @@
+package agentapi
+
+import "encoding/json"
+
+// CreateVHostParams are the parameters of apache.create_vhost.
+//
+// Result:  absolute path of the vhost's file, string
+// Errors:  ParseError (template), ValueError (hostname, port), ApacheError (TLS), InitdError (config test, reload)
+// Effects: <vhost dir>/<hostname>-<port>.vhost.conf, document root and log directories; reloads Apache if Reload
+// Source:  spec agent-web 2.3
+type CreateVHostParams struct {
+	Hostname         string `json:"hostname" rpc:"required"`
+	Port             Text   `json:"port" rpc:"required"`
+	Template         string `json:"template" rpc:"required"` // httpd configuration, at most 256 KiB
+	SSL              Bool   `json:"ssl" rpc:"required"`
+	SSLCertificateID *Text  `json:"ssl_certificate_id,omitempty"` // null: the default certificate
+	Reload           *Bool  `json:"reload,omitempty"`             // default true
+	AllowPort        *Bool  `json:"allow_port,omitempty"`         // default false
+}
+
+// VHostRef is [hostname, port] on the wire.
+type VHostRef struct {
+	Hostname string
+	Port     Text
+}
+
+// MarshalJSON writes the pair.
+func (r VHostRef) MarshalJSON() ([]byte, error) {
+	return json.Marshal([2]string{r.Hostname, string(r.Port)})
+}
+
+// UnmarshalJSON reads the pair.
+func (r *VHostRef) UnmarshalJSON(data []byte) error {
+	var pair []Text
+	if err := json.Unmarshal(data, &pair); err != nil || len(pair) != 2 {
+		return Errorf(KindInvalid, "ValueError", "a vhost is named by [hostname, port]")
+	}
+	r.Hostname, r.Port = string(pair[0]), pair[1]
+	return nil
+}
+
+// DeleteVHostsParams are the parameters of apache.delete_vhosts. A vhost that is not there is skipped.
+type DeleteVHostsParams struct {
+	VHosts []VHostRef `json:"vhosts" rpc:"required"`
+	Reload *Bool      `json:"reload,omitempty"` // default true
+}
+
+// ReasonParams are the parameters of a service verb; the reason is only logged.
+type ReasonParams struct {
+	Reason *Text `json:"reason,omitempty"`
+}

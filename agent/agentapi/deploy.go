@@ -1,0 +1,93 @@
+package agentapi
+
+// The deploy namespace is our own: what the coordinator needs on a host to run an app. Every method may be repeated with
+// the same parameters without further effect.
+
+// MountVolumeParams are the parameters of deploy.mount_volume: put a filesystem on the device when it has none, mount it,
+// keep it mounted after a reboot, and move directories of the host onto it.
+//
+// Result:  VolumeMount
+// Errors:  not_found (no such device), conflict (another device is mounted there), FileSystemError, LinuxError
+// Effects: the filesystem, /etc/fstab, the mount point; a bound directory's content is copied once, when its source is new
+type MountVolumeParams struct {
+	Device string      `json:"device" rpc:"required"` // e.g. "/dev/reeve-vol-1"
+	MPoint string      `json:"mpoint" rpc:"required"`
+	FSType string      `json:"fstype,omitempty"` // ext4 (default) or xfs
+	Binds  []BindMount `json:"binds,omitempty"`
+}
+
+// BindMount moves a directory of the host onto a volume.
+type BindMount struct {
+	Source string `json:"source"`         // relative to the mount point
+	Target string `json:"target"`         // absolute; its content seeds a new source, with owners and modes
+	Unit   string `json:"unit,omitempty"` // stopped while the directory moves, started again if it was running
+}
+
+// VolumeMount is a mounted volume. Sizes are bytes.
+type VolumeMount struct {
+	Device    string `json:"device"`
+	MPoint    string `json:"mpoint"`
+	FSType    string `json:"fstype"`
+	SizeBytes int64  `json:"size_bytes"`
+	FreeBytes int64  `json:"free_bytes"`
+}
+
+// UnmountVolumeParams are the parameters of deploy.unmount_volume: the reverse of mount_volume; data stays on the device.
+type UnmountVolumeParams struct {
+	MPoint string `json:"mpoint" rpc:"required"`
+}
+
+// CreateAppParams are the parameters of deploy.create_app: the app's user, directories and environment on this host, and
+// release 0, a page that says that nothing was deployed yet. Called again it updates Env and Login.
+//
+// Result:  AppPaths
+type CreateAppParams struct {
+	App      string            `json:"app" rpc:"required"`      // [a-z0-9][a-z0-9-]{0,39}
+	Platform string            `json:"platform" rpc:"required"` // php or static
+	Base     string            `json:"base,omitempty"`          // directory that holds it; default /srv/data/apps
+	Env      map[string]Secret `json:"env,omitempty"`           // values never reach a world-readable file
+	Login    *AppLogin         `json:"login,omitempty"`
+}
+
+// AppLogin lets the app's owner in over SFTP, below the app's directory only.
+type AppLogin struct {
+	User         string `json:"user"`          // e.g. "2316"
+	PasswordHash Secret `json:"password_hash"` // crypt(3) form, e.g. "$6$…" or "$y$…"
+}
+
+// AppPaths tell where an app lies on the host.
+type AppPaths struct {
+	Home         string `json:"home"`
+	DocumentRoot string `json:"document_root"` // stays the same over releases
+	EnvInclude   string `json:"env_include"`   // httpd configuration that sets the environment; 0600
+	LogDir       string `json:"log_dir"`
+	User         string `json:"user"` // Unix user
+	Release      int    `json:"release"`
+}
+
+// PutReleaseParams are the parameters of deploy.put_release: unpack a release beside the current one and switch to it.
+// Release numbers only grow; the same number with the same archive is a no-op, with another archive a conflict.
+type PutReleaseParams struct {
+	App     string `json:"app" rpc:"required"`
+	Release int    `json:"release" rpc:"required"`
+	Archive []byte `json:"archive" rpc:"required"` // tar.gz, base64 on the wire; no links out of it, no absolute paths
+}
+
+// SwitchReleaseParams are the parameters of deploy.switch_release: roll back, or forward, to a stored release.
+type SwitchReleaseParams struct {
+	App     string `json:"app" rpc:"required"`
+	Release int    `json:"release" rpc:"required"`
+}
+
+// AppParams name one app. deploy.delete_app removes everything create_app made.
+type AppParams struct {
+	App string `json:"app" rpc:"required"`
+}
+
+// AppInfo is one row of deploy.list_apps.
+type AppInfo struct {
+	App      string `json:"app"`
+	Platform string `json:"platform"`
+	Release  int    `json:"release"`
+	Releases []int  `json:"releases"`
+}

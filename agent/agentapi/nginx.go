@@ -1,0 +1,57 @@
+package agentapi
+
+// ProxyParams are the parameters of nginx.make_proxy. Unknown members are ignored, as the old agent did.
+//
+// Result:  null
+// Errors:  Exception (no destinations, equal ports), ValueError, NginxError (config test in the text), InitdError
+// Effects: app-servers.include, proxies.include, the backend table; reloads nginx if ReloadService
+// Source:  spec agent-web 3.3
+type ProxyParams struct {
+	Hostname           string        `json:"hostname" rpc:"required"` // server_name, and the proxy's identity
+	Backends           []Destination `json:"backends,omitempty"`
+	Port               *Text         `json:"port,omitempty"` // default "80"
+	HTTP               *Bool         `json:"http,omitempty"` // default true; only looked at with SSL
+	SSL                *Bool         `json:"ssl,omitempty"`  // default false
+	SSLPort            *Text         `json:"ssl_port,omitempty"`
+	SSLCertificateID   *Text         `json:"ssl_certificate_id,omitempty"`
+	BackendPort        *Text         `json:"backend_port,omitempty"`
+	BackendIPHash      *Bool         `json:"backend_ip_hash,omitempty"`
+	BackendLeastConn   *Bool         `json:"backend_least_conn,omitempty"`
+	BackendMaxFails    *Text         `json:"backend_max_fails,omitempty"`
+	BackendFailTimeout *Text         `json:"backend_fail_timeout,omitempty"` // seconds
+	BackendWeight      *Text         `json:"backend_weight,omitempty"`
+	Templates          []any         `json:"templates,omitempty"`
+	ReloadService      *Bool         `json:"reload_service,omitempty"`    // default true
+	HashBackendName    *Bool         `json:"hash_backend_name,omitempty"` // default true
+	WriteProxies       *Bool         `json:"write_proxies,omitempty"`     // default true
+}
+
+// Destination is where a location's requests go: a role's servers, one host, or both.
+type Destination struct {
+	FarmRoleID  Text   `json:"farm_role_id,omitempty"`
+	Host        string `json:"host,omitempty"`
+	Port        Text   `json:"port,omitempty"`
+	Location    string `json:"location,omitempty"` // "" means "/"
+	Network     string `json:"network,omitempty"`
+	Backup      Bool   `json:"backup,omitempty"`
+	Down        Bool   `json:"down,omitempty"`
+	MaxFails    Text   `json:"max_fails,omitempty"`
+	FailTimeout Text   `json:"fail_timeout,omitempty"` // seconds
+	Weight      Text   `json:"weight,omitempty"`
+}
+
+// RemoveProxyParams are the parameters of nginx.remove_proxy.
+type RemoveProxyParams struct {
+	Hostname      string `json:"hostname" rpc:"required"`
+	ReloadService *Bool  `json:"reload_service,omitempty"` // default true
+}
+
+// UpstreamServerParams are the parameters of nginx.add_server and nginx.remove_server. Server is an address, or an
+// object with the members of a server line (spec agent-web 3.8).
+type UpstreamServerParams struct {
+	Backend            string `json:"backend" rpc:"required"` // upstream name; spec agent-web 3.8 says which patterns match
+	Server             any    `json:"server" rpc:"required"`
+	UpdateConf         *Bool  `json:"update_conf,omitempty"`          // default true
+	ReloadService      *Bool  `json:"reload_service,omitempty"`       // default true
+	UpdateBackendTable *Bool  `json:"update_backend_table,omitempty"` // default false
+}
