@@ -1,0 +1,61 @@
+package core
+
+import "time"
+
+// AccountID is opaque.
+type AccountID string
+
+// Account owns things.
+type Account struct {
+	ID           AccountID
+	Num          int64  // stable small integer for the dialects that need one
+	Handle       string // e.g. "RV12-REEVE"
+	Email        string // also the login name; unique without regard to case
+	PasswordHash string // bcrypt
+	Admin        bool
+	Active       bool
+	CreatedAt    time.Time
+}
+
+// CredentialKind tells credentials apart.
+type CredentialKind string
+
+// The kinds of credentials an account may have several of.
+const (
+	CredentialAPIKey CredentialKind = "api_key"
+	CredentialToken  CredentialKind = "token"
+)
+
+// Credential is a stored API key or token; only its hash is kept.
+type Credential struct {
+	Hash      [32]byte // SHA-256 of the text
+	Kind      CredentialKind
+	AccountID AccountID
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero: never
+	Revoked   bool
+}
+
+// Principal is who calls.
+type Principal struct {
+	Account   Account // zero when anonymous
+	Via       string  // "api_key", "token", "anonymous", "local"
+	From      string  // remote address
+	RequestID string
+	Dialect   string
+}
+
+// Anonymous says that nobody was authenticated.
+func (p Principal) Anonymous() bool { return p.Account.ID == "" }
+
+// AuditRecord is one mutating call: who did what, from where, with what outcome.
+type AuditRecord struct {
+	At          time.Time
+	AccountID   AccountID
+	Dialect     string
+	From        string
+	Action      string // e.g. "app.create"
+	Subject     string // opaque id of what it is about
+	OperationID string // may be ""
+	Outcome     string // "accepted", or the kind of the failure
+}
