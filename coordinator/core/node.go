@@ -1,0 +1,85 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+// NodeID is opaque.
+type NodeID string
+
+// NodeState is where a node is in its life.
+//
+//	pending -> booting -> enrolling -> running -> stopping -> gone
+//	                 any -> failed;  running <-> unreachable
+type NodeState string
+
+// The states of a node.
+const (
+	NodePending     NodeState = "pending"
+	NodeBooting     NodeState = "booting"
+	NodeEnrolling   NodeState = "enrolling"
+	NodeRunning     NodeState = "running"
+	NodeStopping    NodeState = "stopping"
+	NodeUnreachable NodeState = "unreachable"
+	NodeFailed      NodeState = "failed"
+	NodeGone        NodeState = "gone"
+)
+
+// Role is what a node is for; it may have several.
+type Role string
+
+// The roles of nodes.
+const (
+	RoleRouter Role = "router" // nginx in front
+	RoleApp    Role = "app"
+	RoleDB     Role = "db"
+)
+
+// Node is a VM the coordinator manages.
+type Node struct {
+	ID        NodeID
+	Num       int64
+	AccountID AccountID // "" for the system's own, such as routers
+	AppID     AppID     // "" unless dedicated to an app
+	Cloud     string    // configured cloud
+	CloudID   string    // the provider's id; "" until created
+	Key       string    // idempotency key of its creation
+	Name      string
+	ImageID   string
+	SizeID    string
+	Roles     []Role
+	State     NodeState
+	Error     string // why it failed; for people
+	Address   string // where its agent listens and routers reach it
+	AgentKey  []byte // 40 bytes, sealed at rest by the store
+	CreatedAt time.Time
+	SeenAt    time.Time // last answer of its agent
+}
+
+// Has says that the node has the role.
+func (n Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }
+
+// Volume is block storage of an app that outlives a node.
+type Volume struct {
+	ID        string
+	Num       int64
+	AppID     AppID
+	Cloud     string
+	CloudID   string
+	Key       string
+	SizeBytes int64
+	NodeID    NodeID // "" when detached
+	Device    string // path inside the node; "" when detached
+	CreatedAt time.Time
+}
+
+// Allocation is one node of a cloud in the pool that Orchestrator users are given nodes from.
+type Allocation struct {
+	Num      int64
+	Cloud    string
+	Hostname string
+	NodeID   string // the provider's id
+	User     string // "" while it is free
+	VMType   string
+}
