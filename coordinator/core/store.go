@@ -1,0 +1,91 @@
+package core
+
+import (
+	"context"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// Store keeps everything. What was written in one Update is there as a whole or not at all, also after a power cut.
+// Lookups that find nothing return a NotFound *Error.
+type Store interface {
+	// View reads one consistent state.
+	View(ctx context.Context, fn func(Reader) error) error
+	// Update reads and writes in one transaction; an error of fn writes nothing. fn may run again after a conflict.
+	Update(ctx context.Context, fn func(Tx) error) error
+}
+
+// Reader reads.
+type Reader interface {
+	Account(id AccountID) (Account, error)
+	AccountByEmail(email string) (Account, error)
+	Accounts() ([]Account, error)
+	Credential(hash [32]byte) (Credential, error)
+
+	App(id AppID) (App, error)
+	AppByNum(num int64) (App, error)
+	// Apps lists the account's apps by ascending Num, with nodes and routes; "" means every account. limit 0 means all.
+	Apps(account AccountID, offset, limit int) ([]App, error)
+	CountApps(account AccountID) (int, error)
+	AppNamed(account AccountID, name string) (App, error)
+
+	Node(id NodeID) (Node, error)
+	Nodes(filter NodeFilter) ([]Node, error)
+	Route(hostname string) (Route, error)
+	Volumes(app AppID) ([]Volume, error)
+	Volume(id string) (Volume, error)
+	ServiceInstances(app AppID) ([]ServiceInstance, error)
+	Allocations(cloud string) ([]Allocation, error)
+
+	Operation(num int64) (operation.Record, error)
+	// Operations lists by ascending Num.
+	Operations(filter OperationFilter) ([]operation.Record, error)
+}
+
+// NodeFilter selects nodes; zero members select all.
+type NodeFilter struct {
+	Cloud   string
+	AppID   AppID
+	Account AccountID
+	Role    Role
+	Key     string
+}
+
+// OperationFilter selects operations; zero members select all.
+type OperationFilter struct {
+	Account    AccountID
+	Subject    string
+	GroupID    string
+	Unfinished bool
+}
+
+// Tx reads and writes.
+type Tx interface {
+	Reader
+	// PutX inserts what has Num 0 and sets Num, and replaces what has one.
+	PutAccount(*Account) error
+	PutCredential(Credential) error
+	PutApp(*App) error // without Nodes and Routes
+	PutNode(*Node) error
+	PutRoute(*Route) error
+	PutVolume(*Volume) error
+	PutServiceInstance(*ServiceInstance) error
+	PutAllocation(*Allocation) error
+
+	DeleteApp(AppID) error
+	DeleteNode(NodeID) error
+	DeleteRoute(id string) error
+	DeleteVolume(id string) error
+	DeleteServiceInstance(id string) error
+	DeleteAllocation(num int64) error
+
+	// Enqueue stores a group of operations and puts it in line. It fills in IDs, Nums and times.
+	Enqueue(*operation.Group) error
+	// RequestCancel asks every unfinished group about the subject to stop, or the one group given.
+	RequestCancel(subject, groupID string) (int, error)
+	Audit(AuditRecord) error
+}
+
+// Clock tells the time; nil options mean time.Now.
+type Clock func() time.Time
