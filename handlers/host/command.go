@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
 )
 
 // Cmd is one command, as an argument vector. There is no shell.
@@ -47,6 +49,15 @@ func (e *CommandError) Error() string {
 }
 
 func (e *CommandError) Unwrap() error { return e.Err }
+
+// As shows the error to RPC callers under the class they know, PopenError.
+func (e *CommandError) As(target any) bool {
+	t, ok := target.(**agentapi.Error)
+	if ok {
+		*t = &agentapi.Error{Kind: agentapi.KindInternal, Class: "PopenError", Text: e.Error(), Err: e.Err}
+	}
+	return ok
+}
 
 // Runner runs commands. A non-zero exit is not an error of the Runner.
 type Runner interface {
