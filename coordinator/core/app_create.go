@@ -1,0 +1,285 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+const (
+	baseDiskGB = 10
+	maxMonths  = 120
+)
+
+// appParams are the parameters of an app's operations; they never hold a secret.
+type appParams struct {
+	AppID       AppID  `json:"app_id"`
+	AppNum      int64  `json:"app_num"`
+	NodeID      NodeID `json:"node_id,omitempty"`
+	NodeNum     int64  `json:"node_num,omitempty"`
+	VolumeID    string `json:"volume_id,omitempty"`
+	VolumeNum   int64  `json:"volume_num,omitempty"`
+	LocationNum int64  `json:"location_num,omitempty"`
+	Months      int    `json:"months,omitempty"`
+	ExtraGB     int    `json:"extra_gb,omitempty"`
+	Name        string `json:"name"`
+	Route       string `json:"route,omitempty"`
+}
+
+// appSecret is what the steps of a creation need and nobody may see.
+type appSecret struct {
+	Password string `json:"password"` // the owner's
+	Database string `json:"database"` // of the app's database user
+}
+
+// plan is a checked AppSpec with everything looked up.
+type plan struct {
+	spec     AppSpec
+	kind     AppType
+	image    Image
+	location Location
+	routes   []string
+}
+
+// CheckApp finds every problem of a spec without changing anything; none means that CreateApp would accept it.
+func (c *Core) CheckApp(ctx context.Context, p Principal, spec AppSpec) ([]Problem, error) {
+	_, problems, err := c.planApp(ctx, p, spec)
+	return problems, err
+}
+
+// planApp checks a spec. Problems come in the order in which members are checked: those that need no look-up first.
+func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []Problem, error) {
+	pl := plan{spec: spec}
+	var problems []Problem
+	bad := func(field string, code ProblemCode, msg string, allowed ...string) {
+		problems = append(problems, Problem{Field: field, Code: code, Msg: msg, Allowed: allowed})
+	}
+	cloud, err := c.appCloud()
+	if err != nil {
+		return pl, nil, err
+	}
+	if !cloud.Info().Agents || !cloud.Info().Volumes {
+		return pl, nil, Errorf(Unsupported, ObjCloud, "apps need a cloud whose nodes run our agent and have volumes; %q has not", c.AppCloud)
+	}
+	switch n := utf8.RuneCountInString(spec.Name); {
+	case n == 0:
+		bad("name", ProblemTooShort, "a name has at least one character")
+	case n > 64:
+		bad("name", ProblemTooLong, "a name has at most 64 characters")
+	case !printable(spec.Name):
+		bad("name", ProblemPattern, "a name has printable characters only")
+	}
+	sizes, err := cloud.Sizes(ctx)
+	if err != nil {
+		return pl, nil, err
+	}
+	if !slices.ContainsFunc(sizes, func(s Size) bool { return s.ID == spec.SizeID }) {
+		var ids []string
+		for _, s := range sizes {
+			ids = append(ids, s.ID)
+		}
+		bad("size", ProblemNotInList, "no such size", ids...)
+	}
+	if i := slices.IndexFunc(c.Types, func(t AppType) bool { return t.Name == spec.Type }); i >= 0 {
+		pl.kind = c.Types[i]
+	} else {
+		var names []string
+		for _, t := range c.Types {
+			names = append(names, t.Name)
+		}
+		bad("type", ProblemNotInList, "no such type", names...)
+	}
+	locations, err := cloud.Locations(ctx)
+	if err != nil {
+		return pl, nil, err
+	}
+	i := slices.IndexFunc(locations, func(l Location) bool {
+		return spec.LocationID != "" && l.ID == spec.LocationID || spec.LocationID == "" && l.Num == spec.LocationNo
+	})
+	if i >= 0 {
+		pl.location = locations[i]
+	} else {
+		bad("location", ProblemNotFound, "no such location")
+	}
+	switch {
+	case spec.Months < 1:
+		bad("duration", ProblemTooSmall, "at least one month")
+	case spec.Months > maxMonths:
+		bad("duration", ProblemTooBig, "at most ten years")
+	}
+	switch {
+	case spec.ExtraGB < 0:
+		bad("quantity", ProblemTooSmall, "the additional disk size is not negative")
+	case baseDiskGB+spec.ExtraGB > c.MaxDiskGB:
+		bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
+	}
+	if !goodPassword(spec.Password) {
+		bad("password", ProblemPassword, "a password has 8 to 64 printable characters and no colon")
+	}
+	images, err := cloud.Images(ctx)
+	if err != nil {
+		return pl, nil, err
+	}
+	if len(images) == 0 {
+		return pl, nil, Errorf(Unavailable, ObjImage, "there is no node image yet; build one with: reeve-coordinator image build")
+	}
+	pl.image = images[0]
+	routes, more, err := c.checkRoutes(ctx, p.Account.ID, spec.Routes)
+	pl.routes = routes
+	return pl, append(problems, more...), err
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != ' ' }) < 0
+}
+
+func goodPassword(s Secret) bool {
+	n := utf8.RuneCountInString(string(s))
+	return n >= 8 && n <= 64 && printable(string(s)) && !strings.Contains(string(s), ":")
+}
+
+// CreateApp asks for an app with a node, a volume, a database and routes of its own. The app is there, and listed, when
+// CreateApp returns; three operations bring it up: node, volume and database, code and routes.
+//
+// Errors: invalid or unproven (Problems holds all), exists (name, route), quota, unavailable (no image yet)
+// Effects: a node, a volume, routes on the routers
+func (c *Core) CreateApp(ctx context.Context, p Principal, spec AppSpec) (App, []operation.Record, error) {
+	app, ops, err := c.createApp(ctx, p, spec)
+	if err != nil {
+		c.refused(ctx, p, "app.create", "", err)
+	}
+	return app, ops, err
+}
+
+func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, []operation.Record, error) {
+	pl, problems, err := c.planApp(ctx, p, spec)
+	if err != nil {
+		return App{}, nil, err
+	}
+	if len(problems) > 0 {
+		return App{}, nil, problemError(problems)
+	}
+	now := c.now()
+	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Name: spec.Name, Platform: pl.kind.Platform,
+		Engine: pl.kind.Engine, SizeID: spec.SizeID, LocationID: pl.location.ID, Cloud: c.AppCloud, State: AppCreating,
+		BaseDiskGB: baseDiskGB, ExtraGB: spec.ExtraGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), spec.Months), CreatedAt: now}
+	var group operation.Group
+	err = c.Store.Update(ctx, func(tx Tx) error {
+		app.Num, app.Nodes, app.Routes = 0, nil, nil // Update may run this again
+		if err := c.checkQuota(tx, p.Account.ID, spec.Name); err != nil {
+			return err
+		}
+		if err := tx.PutApp(&app); err != nil {
+			return err
+		}
+		app.Login = 2000 + app.Num
+		if err := tx.PutApp(&app); err != nil {
+			return err
+		}
+		node := c.newNode(p.Account.ID, c.AppCloud, pl.image.ID, spec.SizeID, RoleApp, RoleDB)
+		node.AppID = app.ID
+		if err := tx.PutNode(&node); err != nil {
+			return err
+		}
+		vol := Volume{ID: "vol-" + randomHex(8), AppID: app.ID, Cloud: c.AppCloud, SizeBytes: int64(baseDiskGB+spec.ExtraGB) << 30, CreatedAt: now}
+		vol.Key = vol.ID
+		if err := tx.PutVolume(&vol); err != nil {
+			return err
+		}
+		password := randomWord()
+		if pl.kind.Engine != "" {
+			si := ServiceInstance{ID: "svc-" + randomHex(8), AppID: app.ID, Engine: pl.kind.Engine, Database: "app", User: "app",
+				Password: []byte(password), CreatedAt: now}
+			if err := tx.PutServiceInstance(&si); err != nil {
+				return err
+			}
+		}
+		for _, name := range pl.routes {
+			route := Route{ID: "rt-" + randomHex(8), AppID: app.ID, Hostname: name, State: RouteCreating, CreatedAt: now}
+			if err := tx.PutRoute(&route); err != nil {
+				return err
+			}
+			app.Routes = append(app.Routes, route)
+		}
+		app.Nodes = []Node{node}
+		secret, err := json.Marshal(appSecret{Password: string(spec.Password), Database: string(password)})
+		if err != nil {
+			return err
+		}
+		params, err := json.Marshal(appParams{AppID: app.ID, AppNum: app.Num, NodeID: node.ID, NodeNum: node.Num, VolumeID: vol.ID, VolumeNum: vol.Num,
+			LocationNum: pl.location.Num, Months: spec.Months, ExtraGB: spec.ExtraGB, Name: app.Name})
+		if err != nil {
+			return err
+		}
+		group = c.newGroup(p, string(app.ID), params, OpAppCreateNode, OpAppCreateVolume, OpAppCreateRoute)
+		group.Secret = secret
+		if err := tx.Enqueue(&group); err != nil {
+			return err
+		}
+		return tx.Audit(c.auditRecord(p, "app.create", string(app.ID), group.Operations[0].ID, "accepted"))
+	})
+	return app, group.Operations, err
+}
+
+func (c *Core) checkQuota(r Reader, account AccountID, name string) error {
+	if c.MaxApps > 0 {
+		n, err := r.CountApps(account)
+		if err != nil {
+			return err
+		}
+		if n >= c.MaxApps {
+			return Errorf(Quota, ObjApp, "the account has its %d apps already", c.MaxApps)
+		}
+	}
+	switch _, err := r.AppNamed(account, name); {
+	case err == nil:
+		return Errorf(Exists, ObjApp, "an app of this name exists")
+	case !isNotFound(err):
+		return err
+	}
+	return nil
+}
+
+func (c *Core) newNode(account AccountID, cloud, image, size string, roles ...Role) Node {
+	id := randomHex(6)
+	return Node{ID: NodeID("node-" + id), AccountID: account, Cloud: cloud, Key: "node-" + id, Name: "rv-" + id, ImageID: image, SizeID: size,
+		Roles: roles, State: NodePending, AgentKey: randomBytes(40), CreatedAt: c.now()}
+}
+
+// newGroup makes a group of operations on one subject that share their parameters.
+func (c *Core) newGroup(p Principal, subject string, params json.RawMessage, kinds ...string) operation.Group {
+	var g operation.Group
+	defs := c.Definitions()
+	for i, kind := range kinds {
+		d := defs[slices.IndexFunc(defs, func(d operation.Definition) bool { return d.Kind == kind })]
+		g.Operations = append(g.Operations, operation.Record{Seq: i, Kind: kind, Account: string(p.Account.ID), Subject: subject,
+			Params: params, Steps: len(d.Steps)})
+	}
+	return g
+}
+
+func problemError(problems []Problem) error {
+	first := problems[0]
+	e := Errorf(Invalid, ObjApp, "%s", first.Msg)
+	switch first.Code {
+	case ProblemUnproven:
+		e.Kind, e.Object = Unproven, ObjRoute
+	case ProblemTaken:
+		e.Kind, e.Object = Exists, ObjRoute
+	}
+	e.Problems = problems
+	return e
+}
+
+// AddMonths adds calendar months and clamps to the last day of the month.
+func AddMonths(t time.Time, months int) time.Time {
+	first := time.Date(t.Year(), t.Month()+time.Month(months), 1, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), t.Location())
+	last := first.AddDate(0, 1, -1).Day()
+	return first.AddDate(0, 0, min(t.Day(), last)-1)
+}

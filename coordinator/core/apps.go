@@ -1,0 +1,121 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// Apps lists the caller's apps by ascending number.
+func (c *Core) Apps(ctx context.Context, p Principal) ([]App, error) { return c.AppsPage(ctx, p, 0, 0) }
+
+// AppsPage lists a part of the caller's apps by ascending number; limit 0 means all.
+func (c *Core) AppsPage(ctx context.Context, p Principal, offset, limit int) ([]App, error) {
+	return view(ctx, c.Store, func(r Reader) ([]App, error) { return r.Apps(p.Account.ID, offset, limit) })
+}
+
+// CountApps counts the caller's apps.
+func (c *Core) CountApps(ctx context.Context, p Principal) (int, error) {
+	return view(ctx, c.Store, func(r Reader) (int, error) { return r.CountApps(p.Account.ID) })
+}
+
+// App is one app of the caller. What is not theirs does not exist.
+func (c *Core) App(ctx context.Context, p Principal, num int64) (App, error) {
+	return view(ctx, c.Store, func(r Reader) (App, error) { return ownApp(r, p, num) })
+}
+
+func ownApp(r Reader, p Principal, num int64) (App, error) {
+	app, err := r.AppByNum(num)
+	if err == nil && app.AccountID != p.Account.ID {
+		err = Errorf(NotFound, ObjApp, "there is no app %d", num)
+	}
+	if err != nil {
+		return App{}, err
+	}
+	return app, nil
+}
+
+// DeleteApp asks for the end of an app and all that belongs to it. Operations that are creating it are canceled first.
+//
+// Errors: not_found, busy (it is being deleted already)
+func (c *Core) DeleteApp(ctx context.Context, p Principal, num int64) (operation.Record, error) {
+	var group operation.Group
+	err := c.Store.Update(ctx, func(tx Tx) error {
+		app, err := ownApp(tx, p, num)
+		if err != nil {
+			return err
+		}
+		ops, err := tx.Operations(OperationFilter{Subject: string(app.ID), Unfinished: true})
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(ops, func(op operation.Record) bool { return op.Kind == OpAppDelete }) {
+			return Errorf(Busy, ObjApp, "the app is being deleted")
+		}
+		if _, err := tx.RequestCancel(string(app.ID), ""); err != nil {
+			return err
+		}
+		app.State = AppDeleting
+		if err := tx.PutApp(&app); err != nil {
+			return err
+		}
+		params, err := json.Marshal(appParams{AppID: app.ID, AppNum: app.Num, Name: app.Name})
+		if err != nil {
+			return err
+		}
+		group = c.newGroup(p, string(app.ID), params, OpAppDelete)
+		if err := tx.Enqueue(&group); err != nil {
+			return err
+		}
+		return tx.Audit(c.auditRecord(p, "app.delete", string(app.ID), group.Operations[0].ID, "accepted"))
+	})
+	if err != nil {
+		c.refused(ctx, p, "app.delete", "", err)
+		return operation.Record{}, err
+	}
+	return group.Operations[0], nil
+}
+
+// Operations lists the caller's operations by ascending number.
+func (c *Core) Operations(ctx context.Context, p Principal, f OperationFilter) ([]operation.Record, error) {
+	f.Account = p.Account.ID
+	return view(ctx, c.Store, func(r Reader) ([]operation.Record, error) { return r.Operations(f) })
+}
+
+// Operation is one operation of the caller.
+func (c *Core) Operation(ctx context.Context, p Principal, num int64) (operation.Record, error) {
+	return view(ctx, c.Store, func(r Reader) (operation.Record, error) { return ownOperation(r, p, num) })
+}
+
+func ownOperation(r Reader, p Principal, num int64) (operation.Record, error) {
+	op, err := r.Operation(num)
+	if err == nil && op.Account != string(p.Account.ID) {
+		err = Errorf(NotFound, ObjOperation, "there is no operation %d", num)
+	}
+	return op, err
+}
+
+// CancelOperation asks an operation, and those started with it, to stop; what was done is taken back.
+//
+// Errors: not_found, busy (it has ended, or cannot be stopped)
+func (c *Core) CancelOperation(ctx context.Context, p Principal, num int64) error {
+	err := c.Store.Update(ctx, func(tx Tx) error {
+		op, err := ownOperation(tx, p, num)
+		if err != nil {
+			return err
+		}
+		if op.Status.Final() || op.Kind == OpAppDelete || op.Kind == OpNodeDestroy {
+			return Errorf(Busy, ObjOperation, "the operation cannot be canceled any more")
+		}
+		if _, err := tx.RequestCancel(op.Subject, op.GroupID); err != nil {
+			return err
+		}
+		return tx.Audit(c.auditRecord(p, "operation.cancel", op.Subject, op.ID, "accepted"))
+	})
+	if err != nil {
+		c.refused(ctx, p, "operation.cancel", "", err)
+	}
+	return err
+}

@@ -1,0 +1,184 @@
+package core
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// Prover looks whether the owner of a name published what proves it.
+type Prover interface {
+	Proven(ctx context.Context, name, value string) (bool, error)
+}
+
+// Options configure a Core. Store, Clouds and Agents are needed; the rest has defaults.
+type Options struct {
+	Store  Store
+	Clouds Clouds
+	Agents Agents
+	Prover Prover // nil: no name outside HostedZones can be proven
+	Log    *slog.Logger
+	Clock  Clock
+
+	AppCloud        string // cloud that apps run on; "" means "default"
+	Types           []AppType
+	HostedZones     []string                              // names in these zones need no proof of ownership
+	OwnershipSecret []byte                                // 32 bytes; makes the values that prove ownership
+	MaxApps         int                                   // per account; 0 means no limit
+	MaxDiskGB       int                                   // most a volume may have; 0 means 1000
+	AgentConfig     func(Node) []BootstrapFile            // what else a new node finds on its disk, beside its key
+	HashPassword    func(password string) (string, error) // crypt(3) form, for logins on nodes; nil: apps get no login
+	SSHKeys         []string                              // let in as root on every node
+}
+
+// Core is the one set of rules under every dialect. Its methods may be called from any goroutine.
+type Core struct {
+	Options
+}
+
+// New builds a Core.
+func New(o Options) *Core {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.AppCloud == "" {
+		o.AppCloud = "default"
+	}
+	if o.Types == nil {
+		o.Types = DefaultTypes()
+	}
+	if o.MaxDiskGB == 0 {
+		o.MaxDiskGB = 1000
+	}
+	return &Core{Options: o}
+}
+
+// DefaultTypes lists the combinations of platform and database that the agents can really run.
+func DefaultTypes() []AppType {
+	return []AppType{{Name: "phpmysql", Platform: "php", PlatformLabel: "PHP", Engine: "mysql", EngineLabel: "MySQL"}}
+}
+
+// AppTypes lists what apps can be made of.
+func (c *Core) AppTypes() []AppType { return c.Types }
+
+// Definitions are the operations core starts and their steps, for the engine.
+func (c *Core) Definitions() []operation.Definition {
+	return slices.Concat(c.appOperations(), c.nodeOperations())
+}
+
+func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }
+
+func (c *Core) appCloud() (Cloud, error) {
+	cloud, ok := c.Clouds.Cloud(c.AppCloud)
+	if !ok {
+		return nil, Errorf(Internal, ObjCloud, "the cloud of apps, %q, is not configured", c.AppCloud)
+	}
+	return cloud, nil
+}
+
+// Sizes lists the sizes apps can have.
+func (c *Core) Sizes(ctx context.Context) ([]Size, error) {
+	cloud, err := c.appCloud()
+	if err != nil {
+		return nil, err
+	}
+	return cloud.Sizes(ctx)
+}
+
+// Locations lists where apps can run.
+func (c *Core) Locations(ctx context.Context) ([]Location, error) {
+	cloud, err := c.appCloud()
+	if err != nil {
+		return nil, err
+	}
+	return cloud.Locations(ctx)
+}
+
+// audited writes the audit record of a refused call; accepted ones are recorded in their own transaction.
+func (c *Core) refused(ctx context.Context, p Principal, action, subject string, err error) {
+	rec := c.auditRecord(p, action, subject, "", string(KindOf(err)))
+	if werr := c.Store.Update(ctx, func(tx Tx) error { return tx.Audit(rec) }); werr != nil {
+		c.Log.Error("audit record lost", "action", action, "err", werr)
+	}
+}
+
+func (c *Core) auditRecord(p Principal, action, subject, operationID, outcome string) AuditRecord {
+	return AuditRecord{At: c.now(), AccountID: p.Account.ID, Dialect: p.Dialect, From: p.From, Action: action,
+		Subject: subject, OperationID: operationID, Outcome: outcome}
+}
+
+func view[T any](ctx context.Context, s Store, fn func(Reader) (T, error)) (T, error) {
+	var v T
+	err := s.View(ctx, func(r Reader) error {
+		var err error
+		v, err = fn(r)
+		return err
+	})
+	return v, err
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// randomWord makes a password of letters and digits with more than 128 bits of chance.
+func randomWord() Secret {
+	const letters = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+	var b strings.Builder
+	for _, x := range randomBytes(24) {
+		b.WriteByte(letters[int(x)%len(letters)])
+	}
+	return Secret(b.String())
+}
+
+// node loads a node again: another step may have changed it.
+func (c *Core) node(ctx context.Context, id NodeID) (Node, error) {
+	return view(ctx, c.Store, func(r Reader) (Node, error) { return r.Node(id) })
+}
+
+func (c *Core) updateNode(ctx context.Context, id NodeID, change func(*Node)) (Node, error) {
+	var n Node
+	err := c.Store.Update(ctx, func(tx Tx) error {
+		var err error
+		if n, err = tx.Node(id); err != nil {
+			return err
+		}
+		change(&n)
+		return tx.PutNode(&n)
+	})
+	return n, err
+}
+
+func isNotFound(err error) bool { return err != nil && KindOf(err) == NotFound }
+
+// classified gives an error without a kind one, so that steps retry what may pass.
+func classified(err error, kind Kind, object Object, doing string) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return Wrap(e.Kind, e.Object, err, "%s", doing)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Wrap(Unavailable, object, err, "%s", doing)
+	}
+	return Wrap(kind, object, err, "%s", doing)
+}

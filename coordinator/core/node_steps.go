@@ -1,0 +1,216 @@
+package core
+
+import (
+	"context"
+	"encoding/base64"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// Kinds of the operations on nodes.
+const (
+	OpNodeCreate   = "node.create"
+	OpNodeDestroy  = "node.destroy"
+	OpRouterCreate = "router.create"
+)
+
+type nodeParams struct {
+	NodeID  NodeID `json:"node_id"`
+	NodeNum int64  `json:"node_num"`
+}
+
+func (c *Core) nodeOperations() []operation.Definition {
+	return []operation.Definition{
+		{Kind: OpNodeCreate, Steps: c.bootSteps()},
+		{Kind: OpRouterCreate, Steps: append(c.bootSteps(), operation.Step{Name: "start router", Do: c.startRouter})},
+		{Kind: OpNodeDestroy, Steps: []operation.Step{
+			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},
+			{Name: "destroy node", Do: c.destroyNode, Timeout: 5 * time.Minute},
+		}},
+	}
+}
+
+// bootSteps bring the node of the operation's parameters up with an agent that answers.
+func (c *Core) bootSteps() []operation.Step {
+	return []operation.Step{
+		{Name: "create node", Do: c.createNode, Undo: c.destroyNode, Timeout: 3 * time.Minute},
+		{Name: "enroll agent", Do: c.awaitAgent, Timeout: 3 * time.Minute},
+	}
+}
+
+func (c *Core) nodeOf(ctx context.Context, run *operation.Run) (Node, Cloud, error) {
+	var p nodeParams
+	if err := run.Params(&p); err != nil {
+		return Node{}, nil, err
+	}
+	n, err := c.node(ctx, p.NodeID)
+	if err != nil {
+		return n, nil, err
+	}
+	cloud, ok := c.Clouds.Cloud(n.Cloud)
+	if !ok {
+		return n, nil, Errorf(NotFound, ObjCloud, "cloud %q is not configured any more; put it back to go on", n.Cloud)
+	}
+	return n, cloud, nil
+}
+
+func (c *Core) createNode(ctx context.Context, run *operation.Run) error {
+	n, cloud, err := c.nodeOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	spec := NodeSpec{Key: n.Key, Name: n.Name, ImageID: n.ImageID, SizeID: n.SizeID, SSHKeys: c.SSHKeys, Files: c.bootstrap(n),
+		Metadata: map[string]string{"reeve-node": string(n.ID)}}
+	created, err := cloud.CreateNode(ctx, spec)
+	if err != nil {
+		return classified(err, Internal, ObjNode, "create the node")
+	}
+	_, err = c.updateNode(ctx, n.ID, func(n *Node) {
+		n.CloudID, n.Address = created.ID, address(created)
+		if n.State == NodePending {
+			n.State = NodeBooting
+		}
+	})
+	return err
+}
+
+func (c *Core) bootstrap(n Node) []BootstrapFile {
+	files := []BootstrapFile{{Path: "/etc/reeve/keys/default", Mode: 0o600,
+		Data: []byte(base64.StdEncoding.EncodeToString(n.AgentKey) + "\n")}}
+	if c.AgentConfig != nil {
+		files = append(files, c.AgentConfig(n)...)
+	}
+	return files
+}
+
+func address(n CloudNode) string {
+	for _, ip := range append(n.PrivateIPs, n.PublicIPs...) {
+		return ip
+	}
+	return ""
+}
+
+// readyWaiter is a cloud that tells when a node is up, which spares asking again and again.
+type readyWaiter interface {
+	WaitReady(ctx context.Context, id string) error
+}
+
+// awaitAgent waits until the agent answers a call that is sealed with the node's key: that proves both ends.
+func (c *Core) awaitAgent(ctx context.Context, run *operation.Run) error {
+	n, cloud, err := c.nodeOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	state, err := cloud.Node(ctx, n.CloudID)
+	switch {
+	case err != nil:
+		return classified(err, Unavailable, ObjNode, "look at the booting node")
+	case state.State == CloudError || state.State == CloudTerminated || state.State == CloudStopped:
+		return Errorf(Internal, ObjNode, "the node did not boot: it is %s", state.State)
+	}
+	if n.Address == "" {
+		if n.Address = address(state); n.Address == "" {
+			return operation.RetryAfter(200*time.Millisecond, "the node has no address yet")
+		}
+	}
+	agent, err := c.Agents.Agent(n)
+	if err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := agent.Hostname(call); err != nil {
+		if KindOf(err) == Unavailable {
+			return operation.RetryAfter(20*time.Millisecond, "the agent does not answer yet: "+err.Error())
+		}
+		return err
+	}
+	_, err = c.updateNode(ctx, n.ID, func(node *Node) {
+		node.Address, node.State, node.SeenAt = n.Address, NodeRunning, c.now()
+	})
+	return err
+}
+
+// destroyNode removes the node from its cloud and forgets it. A node that was never created, or only half, is found by
+// its key.
+func (c *Core) destroyNode(ctx context.Context, run *operation.Run) error {
+	n, cloud, err := c.nodeOf(ctx, run)
+	if isNotFound(err) && cloud == nil && n.ID == "" {
+		return nil // forgotten already
+	}
+	if err != nil {
+		return err
+	}
+	return c.removeNode(ctx, n, cloud)
+}
+
+func (c *Core) removeNode(ctx context.Context, n Node, cloud Cloud) error {
+	if n.State != NodeStopping {
+		if _, err := c.updateNode(ctx, n.ID, func(n *Node) { n.State = NodeStopping }); err != nil {
+			return err
+		}
+	}
+	ids := []string{}
+	if n.CloudID != "" {
+		ids = append(ids, n.CloudID)
+	} else {
+		all, err := cloud.Nodes(ctx)
+		if err != nil {
+			return classified(err, Unavailable, ObjNode, "look for the node")
+		}
+		for _, cn := range all {
+			if cn.Key != "" && cn.Key == n.Key {
+				ids = append(ids, cn.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		if err := cloud.DestroyNode(ctx, id); err != nil && !isNotFound(err) {
+			return classified(err, Unavailable, ObjNode, "destroy the node")
+		}
+	}
+	return c.Store.Update(ctx, func(tx Tx) error {
+		rows, err := tx.Allocations(n.Cloud)
+		if err != nil {
+			return err
+		}
+		for _, a := range rows {
+			if a.NodeID == n.CloudID && n.CloudID != "" {
+				if err := tx.DeleteAllocation(a.Num); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.DeleteNode(n.ID)
+	})
+}
+
+func (c *Core) startRouter(ctx context.Context, run *operation.Run) error {
+	n, _, err := c.nodeOf(ctx, run)
+	if err != nil {
+		return err
+	}
+	agent, err := c.Agents.Agent(n)
+	if err != nil {
+		return err
+	}
+	return agent.StartService(ctx, "nginx")
+}
+
+// waitForOthers holds an operation until no older one works on the same subject.
+func (c *Core) waitForOthers(ctx context.Context, run *operation.Run) error {
+	me := run.Operation
+	ops, err := view(ctx, c.Store, func(r Reader) ([]operation.Record, error) {
+		return r.Operations(OperationFilter{Subject: me.Subject, Unfinished: true})
+	})
+	if err != nil {
+		return err
+	}
+	for _, op := range ops {
+		if op.GroupID != me.GroupID && op.Num < me.Num {
+			return operation.RetryAfter(50*time.Millisecond, "operation "+op.Kind+" on the same thing has not ended")
+		}
+	}
+	return nil
+}
