@@ -144,5 +144,7 @@ type CloudVolume struct {
 // Clouds finds configured clouds by name. "default" is always one of them.
 type Clouds interface {
 	Cloud(name string) (Cloud, bool)
+	// Canonical is the name under which what belongs to a cloud is stored: "default" may stand for another one.
+	Canonical(name string) string
 	Names() []string // "default" first, then sorted
 }

@@ -54,6 +54,9 @@ func New(o Options) *Core {
 	if o.AppCloud == "" {
 		o.AppCloud = "default"
 	}
+	if o.Clouds != nil {
+		o.AppCloud = o.Clouds.Canonical(o.AppCloud)
+	}
 	if o.Types == nil {
 		o.Types = DefaultTypes()
 	}

@@ -40,6 +40,7 @@ func (c *Core) StartNode(ctx context.Context, p Principal, cloudName string, spe
 	if err := checkNodeSpec(ctx, cloud, spec); err != nil {
 		return CloudNode{}, err
 	}
+	cloudName = c.Clouds.Canonical(cloudName)
 	var n CloudNode
 	if cloud.Info().InMemory {
 		n, err = cloud.CreateNode(ctx, spec)
@@ -177,6 +178,7 @@ func (c *Core) StopNode(ctx context.Context, p Principal, cloudName, id, hostnam
 	if err != nil {
 		return CloudNode{}, err
 	}
+	cloudName = c.Clouds.Canonical(cloudName)
 	n, err := findCloudNode(ctx, cloud, id, hostname)
 	if err != nil {
 		return n, err
@@ -276,6 +278,7 @@ func (c *Core) Allocations(ctx context.Context, p Principal, cloudName string) (
 	if err != nil {
 		return nil, err
 	}
+	cloudName = c.Clouds.Canonical(cloudName)
 	nodes, err := cloud.Nodes(ctx)
 	if err != nil {
 		return nil, err
@@ -325,7 +328,7 @@ func (c *Core) changeAllocation(ctx context.Context, p Principal, action, cloudN
 	if i < 0 {
 		return Allocation{}, Errorf(NotFound, ObjAllocation, "there is no such node in the pool")
 	}
-	a := known[i]
+	a, cloudName := known[i], c.Clouds.Canonical(cloudName)
 	err = c.Store.Update(ctx, func(tx Tx) error {
 		rows, err := tx.Allocations(cloudName)
 		if err != nil {
