@@ -24,7 +24,17 @@ type Cmd struct {
 	Timeout   time.Duration // 0 means 30 s. The whole process group is killed when it passes.
 	MaxOutput int           // bytes kept of each stream; 0 means 1 MiB
 	UID, GID  uint32        // run as; 0 means root
+	Groups    []uint32      // supplementary groups of UID; without them it has none
+
+	// StdoutFile and StderrFile get the streams instead of Output. Optional.
+	StdoutFile, StderrFile *os.File
+	// TermGrace makes Timeout, or the end of the context, send SIGTERM to the process group and kill what is left of it
+	// this much later. 0 kills at once.
+	TermGrace time.Duration
 }
+
+// ErrTimeout is the cause of a command's error when Cmd.Timeout passed.
+var ErrTimeout = errors.New("timed out")
 
 // Output is what a command left behind.
 type Output struct {
@@ -83,7 +93,7 @@ func (execRunner) Run(ctx context.Context, c Cmd) (Output, error) {
 	if c.MaxOutput == 0 {
 		c.MaxOutput = 1 << 20
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("timed out after %s", c.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("%w after %s", ErrTimeout, c.Timeout))
 	defer cancel()
 	path, err := lookPath(c.Path)
 	if err != nil {
@@ -98,14 +108,28 @@ func (execRunner) Run(ctx context.Context, c Cmd) (Output, error) {
 	cmd.Stdin = bytes.NewReader(c.Stdin)
 	stdout, stderr := &capped{max: c.MaxOutput}, &capped{max: c.MaxOutput}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if c.StdoutFile != nil {
+		cmd.Stdout = c.StdoutFile
+	}
+	if c.StderrFile != nil {
+		cmd.Stderr = c.StderrFile
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if c.UID != 0 || c.GID != 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups}
 	}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	killGroup := func(sig syscall.Signal) error { return syscall.Kill(-cmd.Process.Pid, sig) }
+	cmd.Cancel = func() error { return killGroup(syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second // a daemon that kept our pipes must not hold us
+	if c.TermGrace > 0 {
+		cmd.Cancel = func() error { return killGroup(syscall.SIGTERM) }
+		cmd.WaitDelay = c.TermGrace
+	}
 	err = cmd.Run()
-	out := Output{Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), Code: -1}
+	if ctx.Err() != nil && cmd.Process != nil {
+		killGroup(syscall.SIGKILL) // children that outlived their parent
+	}
+	out := Output{Stdout: stdout.buf.Bytes(), Stderr: stderr.buf.Bytes(), Code: -1}
 	if cmd.ProcessState != nil {
 		out.Code = cmd.ProcessState.ExitCode()
 	}
@@ -133,14 +157,15 @@ func lookPath(name string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, exec.ErrNotFound)
 }
 
+// capped keeps the first max bytes. The buffer is not embedded: its ReadFrom would go around Write.
 type capped struct {
-	bytes.Buffer
+	buf bytes.Buffer
 	max int
 }
 
 func (b *capped) Write(p []byte) (int, error) {
-	if room := b.max - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := b.max - b.buf.Len(); room > 0 {
+		b.buf.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }

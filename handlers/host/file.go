@@ -24,7 +24,16 @@ func (h *Host) Exists(path string) bool {
 // mode from the start and is on disk when WriteFile returns.
 func (h *Host) WriteFile(path string, data []byte, perm fs.FileMode) error {
 	full := h.Path(path)
-	if err := renameio.WriteFile(full, data, perm, renameio.WithStaticPermissions(perm), renameio.WithTempDir(filepath.Dir(full))); err != nil {
+	// Not renameio.WriteFile: that one keeps the mode of the file it replaces.
+	f, err := renameio.NewPendingFile(full, renameio.WithTempDir(filepath.Dir(full)), renameio.WithStaticPermissions(perm))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(full))

@@ -8,7 +8,7 @@ type Layout struct {
 	Family string // "debian" or "redhat"
 
 	ApacheUnit, ApacheCtl, ApacheConf, ApacheUser, ApacheLogDir string
-	ApacheEnabledDir                                            string // where our include of the vhost directory goes
+	ApacheEnabledDir                                            string // where our include of the vhost directory goes: read last, so packaged sites stay the default
 	NginxUnit, NginxBin, NginxConf                              string
 	MySQLUnit, MySQLSocket, MySQLDataDir                        string
 	SSHUnit                                                     string
@@ -18,7 +18,7 @@ type Layout struct {
 var Debian = Layout{
 	Family:     "debian",
 	ApacheUnit: "apache2.service", ApacheCtl: "apache2ctl", ApacheConf: "/etc/apache2/apache2.conf", ApacheUser: "www-data",
-	ApacheLogDir: "/var/log/apache2", ApacheEnabledDir: "/etc/apache2/conf-enabled",
+	ApacheLogDir: "/var/log/apache2", ApacheEnabledDir: "/etc/apache2/sites-enabled",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/run/mysqld/mysqld.sock", MySQLDataDir: "/var/lib/mysql",
 	SSHUnit: "ssh.service",

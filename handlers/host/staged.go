@@ -136,8 +136,12 @@ func (s *Staged) journal() error {
 	for i := range s.steps {
 		step := &s.steps[i]
 		now, seen := before[step.Target]
-		if !seen {
+		before[step.Target] = step.New
+		switch {
+		case !seen:
 			now = step.Target
+		case now == "": // an earlier step removed it
+			continue
 		}
 		old := filepath.Join(s.dir, "old-"+strconv.Itoa(i))
 		switch err := os.Link(s.h.Path(now), s.h.Path(old)); {
@@ -146,17 +150,13 @@ func (s *Staged) journal() error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		before[step.Target] = step.New
 	}
 	data, err := json.Marshal(s.steps)
 	if err != nil {
 		return err
 	}
 	s.applied = true // an undo from here on is harmless
-	if err := s.h.WriteFile(filepath.Join(s.dir, stagedJournal), data, 0o600); err != nil {
-		return err
-	}
-	return nil
+	return s.h.WriteFile(filepath.Join(s.dir, stagedJournal), data, 0o600)
 }
 
 func (h *Host) applyStep(step stagedStep) error {

@@ -1,0 +1,176 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// FSUsage is what statvfs says of the filesystem that holds a path. Sizes are bytes.
+type FSUsage struct {
+	SizeBytes, FreeBytes, AvailBytes uint64 // Avail is what is left for users other than root
+	Files, FilesFree                 uint64 // inodes
+	ReadOnly                         bool
+}
+
+// statTimeout is how long a filesystem may take to answer.
+const statTimeout = 2 * time.Second
+
+// stuck are the paths whose filesystem did not answer, such as an NFS server that is gone. The kernel does not let go of a
+// thread that waits for one, so no second thread is spent on it.
+var stuck sync.Map
+
+// StatFS asks the filesystem that holds a path of the host, for at most two seconds.
+func (h *Host) StatFS(ctx context.Context, path string) (FSUsage, error) {
+	full := h.Path(path)
+	if _, waiting := stuck.Load(full); waiting {
+		return FSUsage{}, fmt.Errorf("statfs %s: the filesystem still does not answer", path)
+	}
+	type answer struct {
+		st  unix.Statfs_t
+		err error
+	}
+	answered := make(chan answer, 1)
+	stuck.Store(full, true)
+	go func() { // not waited for: only the kernel can end it
+		var a answer
+		a.err = unix.Statfs(full, &a.st)
+		stuck.Delete(full)
+		answered <- a
+	}()
+	timeout := time.NewTimer(statTimeout)
+	defer timeout.Stop()
+	select {
+	case a := <-answered:
+		if a.err != nil {
+			return FSUsage{}, fmt.Errorf("statfs %s: %w", path, a.err)
+		}
+		return usage(&a.st), nil
+	case <-timeout.C:
+		return FSUsage{}, fmt.Errorf("statfs %s: the filesystem did not answer within %s", path, statTimeout)
+	case <-ctx.Done():
+		return FSUsage{}, fmt.Errorf("statfs %s: %w", path, context.Cause(ctx))
+	}
+}
+
+func usage(st *unix.Statfs_t) FSUsage {
+	unit := uint64(st.Frsize)
+	if unit == 0 {
+		unit = uint64(st.Bsize)
+	}
+	return FSUsage{
+		SizeBytes: st.Blocks * unit, FreeBytes: st.Bfree * unit, AvailBytes: st.Bavail * unit,
+		Files: st.Files, FilesFree: st.Ffree, ReadOnly: st.Flags&unix.ST_RDONLY != 0,
+	}
+}
+
+// ReadInto reads the beginning of a file, usually one below /proc, into buf and returns what fits. It is the cheap way
+// for what is read on every scrape or poll: one open, read, close and no allocation but the path.
+func (h *Host) ReadInto(path string, buf []byte) ([]byte, error) {
+	full := path
+	if h.root != "/" {
+		full = h.Path(path)
+	}
+	fd, err := ignoringEINTR(func() (int, error) { return syscall.Open(full, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	n := 0
+	for n < len(buf) {
+		m, err := ignoringEINTR(func() (int, error) { return syscall.Read(fd, buf[n:]) })
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return buf[:n], nil
+}
+
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// SetKernelValue writes to a file below /proc/sys or /sys, which cannot be replaced as WriteFile does.
+func (h *Host) SetKernelValue(path, value string) error {
+	f, err := os.OpenFile(h.Path(path), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// User is an account of the host.
+type User struct {
+	Name     string
+	UID, GID uint32
+	Groups   []uint32 // supplementary
+	Home     string
+	Shell    string
+}
+
+// LookupUser finds an account in the host's /etc/passwd and its groups in /etc/group. Accounts from elsewhere (LDAP, …)
+// are not seen.
+func (h *Host) LookupUser(name string) (User, error) {
+	passwd, err := h.ReadFile("/etc/passwd")
+	if err != nil {
+		return User{}, err
+	}
+	for line := range bytes.Lines(passwd) {
+		f := strings.Split(strings.TrimSpace(string(line)), ":")
+		if len(f) != 7 || f[0] != name {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(f[2], 10, 32)
+		gid, err2 := strconv.ParseUint(f[3], 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return User{}, fmt.Errorf("user %q in /etc/passwd: %w", name, err)
+		}
+		u := User{Name: name, UID: uint32(uid), GID: uint32(gid), Home: f[5], Shell: f[6]}
+		u.Groups, err = h.groupsOf(name)
+		return u, err
+	}
+	return User{}, fmt.Errorf("user %q does not exist on this host", name)
+}
+
+func (h *Host) groupsOf(name string) ([]uint32, error) {
+	group, err := h.ReadFile("/etc/group")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var gids []uint32
+	for line := range bytes.Lines(group) {
+		f := strings.Split(strings.TrimSpace(string(line)), ":")
+		if len(f) != 4 {
+			continue
+		}
+		for member := range strings.SplitSeq(f[3], ",") {
+			if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil && member == name {
+				gids = append(gids, uint32(gid))
+			}
+		}
+	}
+	return gids, nil
+}
