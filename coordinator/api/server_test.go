@@ -1,0 +1,150 @@
+package api_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/reeve-paas/reeve/coordinator/api"
+)
+
+func startServer(t *testing.T, h http.Handler, stopTimeout time.Duration) (s *api.Server, client *http.Client, stop func() error) {
+	t.Helper()
+	certs := httptest.NewTLSServer(http.NotFoundHandler()) // only for its certificate
+	defer certs.Close()
+	pool := certs.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	s, err := api.NewServer(api.ServerOptions{
+		Handler: h, Log: slog.New(slog.DiscardHandler),
+		TLSAddr: "127.0.0.1:0", TLS: &tls.Config{Certificates: certs.TLS.Certificates},
+		PlainAddr: "127.0.0.1:0", StopTimeout: stopTimeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	client = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true,
+	}}
+	return s, client, func() error {
+		cancel()
+		err := <-done
+		client.CloseIdleConnections()
+		return err
+	}
+}
+
+func TestServerServesTheSameRoutesWithAndWithoutTLS(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, client, stop := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Proto)
+	}), time.Second)
+	for url, want := range map[string]string{
+		"https://" + s.TLSAddr().String():  "HTTP/2.0",
+		"http://" + s.PlainAddr().String(): "HTTP/1.1",
+	} {
+		resp, err := client.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(body) != want {
+			t.Errorf("%s: got %q, want %q", url, body, want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Errorf("got %v after a stop, want nil", err)
+	}
+}
+
+func TestServerLetsRequestsFinishWhenItStops(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s, client, stop := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-leave
+		_, _ = io.WriteString(w, "finished")
+	}), 10*time.Second)
+	answer := make(chan string, 1)
+	go func() {
+		resp, err := client.Get("http://" + s.PlainAddr().String())
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		answer <- string(body)
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	close(leave)
+	if got := <-answer; got != "finished" {
+		t.Errorf("got %q, want the whole answer", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServerCancelsRequestsThatDoNotFinish(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	entered := make(chan struct{})
+	s, client, stop := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+	}), 10*time.Millisecond)
+	gone := make(chan error, 1)
+	go func() {
+		resp, err := client.Get("http://" + s.PlainAddr().String())
+		if err == nil {
+			resp.Body.Close()
+		}
+		gone <- err
+	}()
+	<-entered
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	<-gone
+}
+
+func TestServerOptions(t *testing.T) {
+	h := http.NotFoundHandler()
+	for _, tc := range []struct {
+		name string
+		o    api.ServerOptions
+		want string
+	}{
+		{"plain HTTP beyond this machine has to be allowed", api.ServerOptions{Handler: h, PlainAddr: "0.0.0.0:0"}, "not a loopback address"},
+		{"an empty host is every address", api.ServerOptions{Handler: h, PlainAddr: ":0"}, "not a loopback address"},
+		{"it may be allowed", api.ServerOptions{Handler: h, PlainAddr: "0.0.0.0:0", AllowPlain: true}, ""},
+		{"loopback is always allowed", api.ServerOptions{Handler: h, PlainAddr: "[::1]:0"}, ""},
+		{"TLS needs a certificate", api.ServerOptions{Handler: h, TLSAddr: ":0"}, "no certificate"},
+		{"some address is needed", api.ServerOptions{Handler: h}, "no address"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := api.NewServer(tc.o)
+			switch {
+			case tc.want == "" && err != nil:
+				t.Errorf("got %v, want nil", err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
