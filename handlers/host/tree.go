@@ -140,15 +140,6 @@ func (h *Host) SyncFS(path string) error {
 	return unix.Syncfs(int(d.Fd()))
 }
 
-// Usage is the size of the filesystem that holds path and what an unprivileged user may still write, in bytes.
-func (h *Host) Usage(path string) (size, free int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(h.Path(path), &st); err != nil {
-		return 0, 0, &fs.PathError{Op: "statfs", Path: path, Err: err}
-	}
-	return int64(st.Blocks) * st.Frsize, int64(st.Bavail) * st.Frsize, nil
-}
-
 const lockPoll = 10 * time.Millisecond
 
 // Lock takes the write lock on a file, which it creates (0600) if needed, and waits for another holder until ctx ends.
