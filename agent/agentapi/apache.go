@@ -15,7 +15,7 @@ type CreateVHostParams struct {
 	SSL              Bool   `json:"ssl" rpc:"required"`
 	SSLCertificateID *Text  `json:"ssl_certificate_id,omitempty"` // null: the default certificate
 	Reload           *Bool  `json:"reload,omitempty"`             // default true
-	AllowPort        *Bool  `json:"allow_port,omitempty"`         // default false
+	AllowPort        *Bool  `json:"allow_port,omitempty"`         // default false; accepted, the agent manages no firewall
 }
 
 // VHostRef is [hostname, port] on the wire.
@@ -37,6 +37,22 @@ func (r *VHostRef) UnmarshalJSON(data []byte) error {
 	}
 	r.Hostname, r.Port = string(pair[0]), pair[1]
 	return nil
+}
+
+// UpdateVHostParams are the parameters of apache.update_vhost. What is absent stays as it is, the port too.
+//
+// Result:  null
+// Errors:  as apache.create_vhost
+// Effects: the vhost's file, under a new name when hostname or port change; reloads Apache if Reload
+// Source:  spec agent-web 2.5
+type UpdateVHostParams struct {
+	Signature        VHostRef `json:"signature" rpc:"required"`
+	Hostname         *Text    `json:"hostname,omitempty"`
+	Port             *Text    `json:"port,omitempty"`
+	Template         *Text    `json:"template,omitempty"`
+	SSL              *Bool    `json:"ssl,omitempty"` // default false: certificates stay as the template has them
+	SSLCertificateID *Text    `json:"ssl_certificate_id,omitempty"`
+	Reload           *Bool    `json:"reload,omitempty"` // default true
 }
 
 // DeleteVHostsParams are the parameters of apache.delete_vhosts. A vhost that is not there is skipped.
