@@ -1,0 +1,172 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/mail"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// CreateAccount makes an active account with an API key. An empty password is replaced by a random one. Password and key
+// are returned here and nowhere else ever again.
+//
+// Errors: invalid (e-mail address, password shorter than 8 characters), exists
+func (a *Auth) CreateAccount(ctx context.Context, email, password string, admin bool) (account core.Account, plain core.Secret, apiKey core.Secret, err error) {
+	email = strings.ToLower(strings.TrimSpace(email))
+	if err := checkEmail(email); err != nil {
+		return core.Account{}, "", "", err
+	}
+	if password == "" {
+		password = rand.Text()
+	}
+	hash, err := a.hash(password)
+	if err != nil {
+		return core.Account{}, "", "", err
+	}
+	key := newAPIKey()
+	id := core.AccountID("acc-" + strings.ToLower(rand.Text()))
+	err = a.store.Update(ctx, func(tx core.Tx) error {
+		now := a.now().UTC()
+		account = core.Account{ID: id, Email: email, PasswordHash: hash, Admin: admin, Active: true, CreatedAt: now}
+		switch _, err := tx.AccountByEmail(email); {
+		case err == nil:
+			return core.Errorf(core.Exists, core.ObjAccount, "an account with this e-mail address exists")
+		case core.KindOf(err) != core.NotFound:
+			return err
+		}
+		account.Handle = string(id) // unique until the number is known
+		if err := tx.PutAccount(&account); err != nil {
+			return err
+		}
+		account.Handle = fmt.Sprintf("RV%d-REEVE", account.Num)
+		if err := tx.PutAccount(&account); err != nil {
+			return err
+		}
+		return tx.PutCredential(core.Credential{
+			Hash: sha256.Sum256([]byte(key)), Kind: core.CredentialAPIKey, AccountID: id, CreatedAt: now,
+		})
+	})
+	if err != nil {
+		return core.Account{}, "", "", fmt.Errorf("create account: %w", err)
+	}
+	account.PasswordHash = ""
+	return account, core.Secret(password), core.Secret(key), nil
+}
+
+// checkEmail accepts a bare address; what it stands for is not looked at.
+func checkEmail(email string) error {
+	addr, err := mail.ParseAddress(email)
+	if err != nil || addr.Address != email || len(email) > 254 || strings.ContainsAny(email, "\r\n\x00") {
+		return core.Errorf(core.Invalid, core.ObjAccount, "the e-mail address must look like name@example.org")
+	}
+	return nil
+}
+
+func (a *Auth) hash(password string) (string, error) {
+	if len(password) < 8 || len(password) > 1024 {
+		return "", core.Errorf(core.Invalid, core.ObjAccount, "a password has 8 to 1024 characters")
+	}
+	hash, err := bcrypt.GenerateFromPassword(passwordBytes(password), a.cost)
+	if err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return string(hash), nil
+}
+
+// SetPassword replaces an account's password. Keys and tokens stay valid.
+//
+// Errors: not_found, invalid (password)
+func (a *Auth) SetPassword(ctx context.Context, id core.AccountID, password string) error {
+	hash, err := a.hash(password)
+	if err != nil {
+		return err
+	}
+	return a.changeAccount(ctx, id, func(account *core.Account) { account.PasswordHash = hash })
+}
+
+// SetActive lets an account in, or shuts it out with all its credentials, at once.
+//
+// Errors: not_found
+func (a *Auth) SetActive(ctx context.Context, id core.AccountID, active bool) error {
+	return a.changeAccount(ctx, id, func(account *core.Account) { account.Active = active })
+}
+
+func (a *Auth) changeAccount(ctx context.Context, id core.AccountID, change func(*core.Account)) error {
+	err := a.store.Update(ctx, func(tx core.Tx) error {
+		account, err := tx.Account(id)
+		if err != nil {
+			return err
+		}
+		change(&account)
+		return tx.PutAccount(&account)
+	})
+	a.cache.forget(func(_ cacheKey, account core.Account) bool { return account.ID == id })
+	return err
+}
+
+// NewAPIKey gives an account another API key: 24 characters of [a-z0-9], more than 120 bits of chance.
+func (a *Auth) NewAPIKey(ctx context.Context, id core.AccountID) (core.Secret, error) {
+	key := newAPIKey()
+	return core.Secret(key), a.putCredential(ctx, core.CredentialAPIKey, key, id, 0)
+}
+
+// NewToken gives an account another token: 43 URL-safe characters, 256 bits of chance. ttl 0 means that it does not
+// expire.
+func (a *Auth) NewToken(ctx context.Context, id core.AccountID, ttl time.Duration) (core.Secret, error) {
+	var raw [32]byte
+	rand.Read(raw[:])
+	token := base64.RawURLEncoding.EncodeToString(raw[:])
+	return core.Secret(token), a.putCredential(ctx, core.CredentialToken, token, id, ttl)
+}
+
+func (a *Auth) putCredential(ctx context.Context, kind core.CredentialKind, text string, id core.AccountID, ttl time.Duration) error {
+	return a.store.Update(ctx, func(tx core.Tx) error {
+		now := a.now().UTC()
+		c := core.Credential{Hash: sha256.Sum256([]byte(text)), Kind: kind, AccountID: id, CreatedAt: now}
+		if ttl > 0 {
+			c.ExpiresAt = now.Add(ttl)
+		}
+		return tx.PutCredential(c)
+	})
+}
+
+// Revoke makes an API key or a token invalid, at once and for good. One that does not exist is no error: whoever holds a
+// leaked text learns nothing.
+func (a *Auth) Revoke(ctx context.Context, text string) error {
+	hash := sha256.Sum256([]byte(text))
+	err := a.store.Update(ctx, func(tx core.Tx) error {
+		c, err := tx.Credential(hash)
+		switch {
+		case core.KindOf(err) == core.NotFound && err != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		c.Revoked = true
+		return tx.PutCredential(c)
+	})
+	a.cache.forget(func(key cacheKey, _ core.Account) bool { return key.hash == hash })
+	return err
+}
+
+// newAPIKey draws 24 characters, each equally likely.
+func newAPIKey() string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	key := make([]byte, 0, 24)
+	var b [1]byte
+	for len(key) < 24 {
+		rand.Read(b[:])
+		if int(b[0]) < 256-256%len(letters) { // the rest would favour the first letters
+			key = append(key, letters[int(b[0])%len(letters)])
+		}
+	}
+	return string(key)
+}

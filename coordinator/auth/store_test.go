@@ -1,0 +1,83 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// memory is a core.Store of accounts and credentials; anything else panics.
+type memory struct {
+	mu          sync.Mutex
+	accounts    map[core.AccountID]core.Account
+	credentials map[[32]byte]core.Credential
+	views       int
+}
+
+func newMemory() *memory {
+	return &memory{accounts: map[core.AccountID]core.Account{}, credentials: map[[32]byte]core.Credential{}}
+}
+
+func (m *memory) View(_ context.Context, fn func(core.Reader) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.views++
+	return fn(memoryTx{m: m})
+}
+
+func (m *memory) Update(_ context.Context, fn func(core.Tx) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fn(memoryTx{m: m})
+}
+
+type memoryTx struct {
+	core.Tx
+	m *memory
+}
+
+func (t memoryTx) Account(id core.AccountID) (core.Account, error) {
+	if a, ok := t.m.accounts[id]; ok {
+		return a, nil
+	}
+	return core.Account{}, core.Errorf(core.NotFound, core.ObjAccount, "no account")
+}
+
+func (t memoryTx) AccountByEmail(email string) (core.Account, error) {
+	for _, a := range t.m.accounts {
+		if strings.EqualFold(a.Email, email) {
+			return a, nil
+		}
+	}
+	return core.Account{}, core.Errorf(core.NotFound, core.ObjAccount, "no account")
+}
+
+func (t memoryTx) Accounts() ([]core.Account, error) {
+	var all []core.Account
+	for _, a := range t.m.accounts {
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+func (t memoryTx) Credential(hash [32]byte) (core.Credential, error) {
+	if c, ok := t.m.credentials[hash]; ok {
+		return c, nil
+	}
+	return core.Credential{}, core.Errorf(core.NotFound, "", "no credential")
+}
+
+func (t memoryTx) PutAccount(a *core.Account) error {
+	if a.Num == 0 {
+		a.Num = int64(len(t.m.accounts) + 1)
+	}
+	t.m.accounts[a.ID] = *a
+	return nil
+}
+
+func (t memoryTx) PutCredential(c core.Credential) error {
+	t.m.credentials[c.Hash] = c
+	return nil
+}
