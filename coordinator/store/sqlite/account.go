@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/store"
+)
+
+const (
+	accountColumns = `num, id, handle, email, password_hash, admin, active, created_at`
+	accountByID    = `SELECT ` + accountColumns + ` FROM account WHERE id = ?`
+	accountByEmail = `SELECT ` + accountColumns + ` FROM account WHERE email_key = ?`
+	accountList    = `SELECT ` + accountColumns + ` FROM account ORDER BY num`
+	accountInsert  = `INSERT INTO account (id, handle, email, email_key, password_hash, admin, active, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	accountUpdate = `UPDATE account SET id = ?, handle = ?, email = ?, email_key = ?, password_hash = ?, admin = ?, active = ?,
+		created_at = ? WHERE num = ?`
+
+	credentialByHash = `SELECT hash, kind, account_id, created_at, expires_at, revoked FROM credential WHERE hash = ?`
+	credentialPut    = `INSERT INTO credential (hash, kind, account_id, created_at, expires_at, revoked) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (hash) DO UPDATE SET kind = excluded.kind, account_id = excluded.account_id,
+		created_at = excluded.created_at, expires_at = excluded.expires_at, revoked = excluded.revoked`
+)
+
+func scanAccount(_ *tx, row scanner, a *core.Account) error {
+	return row.Scan((*number)(&a.Num), (*text)(&a.ID), (*text)(&a.Handle), (*text)(&a.Email), (*text)(&a.PasswordHash),
+		(*flag)(&a.Admin), (*flag)(&a.Active), (*micros)(&a.CreatedAt))
+}
+
+func (t *tx) Account(id core.AccountID) (core.Account, error) {
+	return one(t, core.ObjAccount, scanAccount, accountByID, string(id))
+}
+
+func (t *tx) AccountByEmail(email string) (core.Account, error) {
+	return one(t, core.ObjAccount, scanAccount, accountByEmail, strings.ToLower(email))
+}
+
+func (t *tx) Accounts() ([]core.Account, error) {
+	return list(t, core.ObjAccount, scanAccount, accountList)
+}
+
+func (t *tx) PutAccount(a *core.Account) error {
+	if a.ID == "" {
+		a.ID = core.AccountID(store.NewID())
+	}
+	return t.put(core.ObjAccount, &a.Num, accountInsert, accountUpdate, string(a.ID), a.Handle, a.Email,
+		strings.ToLower(a.Email), a.PasswordHash, flagValue(a.Admin), flagValue(a.Active), timeValue(a.CreatedAt))
+}
+
+func scanCredential(_ *tx, row scanner, c *core.Credential) error {
+	var hash []byte
+	err := row.Scan(&hash, (*text)(&c.Kind), (*text)(&c.AccountID), (*micros)(&c.CreatedAt), (*micros)(&c.ExpiresAt),
+		(*flag)(&c.Revoked))
+	if err == nil && copy(c.Hash[:], hash) != len(c.Hash) {
+		err = fmt.Errorf("the hash of a credential has %d bytes", len(hash))
+	}
+	return err
+}
+
+func (t *tx) Credential(hash [32]byte) (core.Credential, error) {
+	return one(t, core.ObjAccount, scanCredential, credentialByHash, hash[:])
+}
+
+func (t *tx) PutCredential(c core.Credential) error {
+	_, err := t.exec(credentialPut, c.Hash[:], string(c.Kind), string(c.AccountID), timeValue(c.CreatedAt),
+		timeValue(c.ExpiresAt), flagValue(c.Revoked))
+	return failure(err, core.ObjAccount, "store the credential")
+}

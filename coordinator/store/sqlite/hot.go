@@ -1,0 +1,16 @@
+package sqlite
+
+// Statements that are prepared once per connection, because they run with every request or step. All others are parsed
+// when they are needed.
+var (
+	hotReads = []string{
+		accountByID, accountByEmail, credentialByHash,
+		appRefByID, appRefByNum, appRefByName, appRefs, appRefsAll, appCount, appsByNums, nodesOfApps, routesOfApps,
+		nodeByID, routeByName, allocationList, operationByNum, operationsOfGroup,
+		groupByID, stepsOfGroup, cancelAsked,
+	}
+	hotWrites = []string{
+		operationStart, operationEnd, stepPut, operationProgress, groupInsert, groupEnd,
+		operationInsert + " RETURNING num", auditInsert,
+	}
+)
