@@ -1,0 +1,50 @@
+package agentclient
+
+import (
+	"context"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+)
+
+// Deploy is the namespace deploy; see agentapi/deploy.go for parameters, errors and effects. Every call may be repeated.
+type Deploy struct{ client *Client }
+
+// Deploy runs apps on the host.
+func (c *Client) Deploy() Deploy { return Deploy{c} }
+
+const deploy = "deploy"
+
+// MountVolume mounts a device, with a filesystem made when it has none, and moves directories onto it.
+func (d Deploy) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (agentapi.VolumeMount, error) {
+	return invoke[agentapi.VolumeMount](ctx, d.client, deploy, "mount_volume", p)
+}
+
+// UnmountVolume is the reverse of MountVolume; data stays on the device.
+func (d Deploy) UnmountVolume(ctx context.Context, p agentapi.UnmountVolumeParams) error {
+	return d.client.call(ctx, deploy, "unmount_volume", p, nil)
+}
+
+// CreateApp makes an app's user, directories and environment, or updates its environment and login.
+func (d Deploy) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
+	return invoke[agentapi.AppPaths](ctx, d.client, deploy, "create_app", p)
+}
+
+// DeleteApp removes everything CreateApp made.
+func (d Deploy) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
+	return d.client.call(ctx, deploy, "delete_app", p, nil)
+}
+
+// PutRelease unpacks a release and switches to it.
+func (d Deploy) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
+	return d.client.call(ctx, deploy, "put_release", p, nil)
+}
+
+// SwitchRelease goes back, or forward, to a release that is stored on the host.
+func (d Deploy) SwitchRelease(ctx context.Context, p agentapi.SwitchReleaseParams) error {
+	return d.client.call(ctx, deploy, "switch_release", p, nil)
+}
+
+// ListApps lists the apps of the host.
+func (d Deploy) ListApps(ctx context.Context) ([]agentapi.AppInfo, error) {
+	return invoke[[]agentapi.AppInfo](ctx, d.client, deploy, "list_apps", nil)
+}

@@ -1,0 +1,84 @@
+package agentclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+)
+
+// Why a call has no answer of the agent's method.
+var (
+	ErrTransport = errors.New("the agent could not be reached")
+	ErrRejected  = errors.New("the agent did not accept the request")
+	ErrReply     = errors.New("the reply is not the agent's answer to this request")
+)
+
+// Reached tells whether err is the agent's own answer, so that its method or its parameters are to blame, not the way there.
+func Reached(err error) bool {
+	return err != nil && !errors.Is(err, ErrTransport) && !errors.Is(err, ErrRejected) && !errors.Is(err, ErrReply)
+}
+
+// unavailable is an error that may pass by itself.
+func unavailable(why, cause error) error {
+	err := fmt.Errorf("%w: %w", why, cause)
+	return &agentapi.Error{Kind: agentapi.KindUnavailable, Class: "AgentUnavailable", Text: err.Error(), Err: err}
+}
+
+// withCause says which deadline passed, when one did: the transport reports only that the request was given up.
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// refused explains an answer outside of the envelope. Trying again helps only when the agent is overloaded or broken.
+func refused(resp *http.Response, body []byte) error {
+	text := strings.TrimSpace(string(body[:min(len(body), 200)]))
+	if text == "" {
+		text = http.StatusText(resp.StatusCode)
+	}
+	hint := ""
+	if resp.StatusCode == http.StatusBadRequest {
+		hint = fmt.Sprintf(" (is it the same key, and are the clocks together? the agent's says %s)", resp.Header.Get("Date"))
+	}
+	err := fmt.Errorf("%w: %d: %s%s", ErrRejected, resp.StatusCode, text, hint)
+	kind := agentapi.KindInvalid
+	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout {
+		kind = agentapi.KindUnavailable
+	}
+	return &agentapi.Error{Kind: kind, Class: "EnvelopeError", Text: err.Error(), Err: err}
+}
+
+// agentError is the agent's error object as the value it was made of. An agent that sends no kind, or one we do not know,
+// is an old one, or a newer one than us.
+func agentError(code int, message string, data any, kind agentapi.Kind) error {
+	class, text, ok := strings.Cut(message, ": ")
+	if !ok || strings.ContainsAny(class, " '\"") {
+		class, text = "", message
+	}
+	if code != agentapi.CodeInternal && data != nil { // the wire's own errors name in data what they are about
+		text = fmt.Sprintf("%s: %v", text, data)
+	}
+	switch kind {
+	case agentapi.KindInternal, agentapi.KindInvalid, agentapi.KindNotFound, agentapi.KindConflict, agentapi.KindConfigTest,
+		agentapi.KindUnavailable, agentapi.KindUnsupported:
+	default:
+		kind = kindOfCode(code)
+	}
+	return &agentapi.Error{Code: code, Kind: kind, Class: class, Text: text}
+}
+
+func kindOfCode(code int) agentapi.Kind {
+	switch code {
+	case agentapi.CodeNamespaceNotFound, agentapi.CodeMethodNotFound:
+		return agentapi.KindUnsupported
+	case agentapi.CodeParseError, agentapi.CodeInvalidRequest, agentapi.CodeInvalidParams:
+		return agentapi.KindInvalid
+	}
+	return agentapi.KindInternal
+}
