@@ -1,0 +1,337 @@
+package gandi
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc"
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// memberType is what a member of a spec must be.
+type memberType uint8
+
+const (
+	stringMember memberType = iota
+	enumMember              // a string of a list
+	intMember
+	boolMember
+	listMember
+)
+
+func (t memberType) wrongType() code {
+	return [...]code{notString, notString, notInteger, notBoolean, notList}[t]
+}
+
+// name is the field_type of a dry run's items.
+func (t memberType) name() string {
+	return [...]string{"String", "Enum", "Int", "Boolean", "List"}[t]
+}
+
+// invalid is the error of a dry run's item about a value that has the wrong type.
+func (t memberType) invalid() string {
+	return [...]string{"!EC_VALIDSTRING", "!EC_VALIDSTRING", "!EC_VALIDINT", "!EC_VALIDBOOL", "!EC_VALIDLIST"}[t]
+}
+
+// members are those of the spec of paas.create (spec 2.5).
+var members = map[string]memberType{
+	"name": stringMember, "size": enumMember, "type": enumMember, "datacenter_id": intMember, "duration": stringMember,
+	"password": stringMember, "vhosts": listMember, "quantity": intMember, "keys": listMember, "snapshot_profile": intMember,
+	"zone_alter": boolMember, "override": boolMember, "fixed": boolMember, dryRun: boolMember,
+}
+
+const dryRun = "--dry-run"
+
+var mandatory = []string{"name", "size", "type", "datacenter_id", "duration", "password"}
+
+// specReader reads the members of a spec and collects every problem, in the order of the struct.
+type specReader struct {
+	spec     core.AppSpec
+	dry      bool
+	problems []core.Problem
+}
+
+func (s *specReader) bad(field string, code core.ProblemCode, format string, args ...any) {
+	s.problems = append(s.problems, core.Problem{Field: field, Code: code, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (s *specReader) wrongType(field string, v xmlrpc.Value) {
+	s.bad(field, core.ProblemType, "a %s was expected, not a %s", members[field].name(), v.Kind)
+}
+
+func readSpec(v xmlrpc.Value) *specReader {
+	s := &specReader{}
+	for _, m := range v.Members {
+		if m.Value.Kind != xmlrpc.Nil {
+			s.member(m.Name, m.Value)
+		}
+	}
+	for _, name := range mandatory {
+		if _, ok := v.Member(name); !ok {
+			s.bad(name, core.ProblemMissing, "this member is mandatory")
+		}
+	}
+	return s
+}
+
+func (s *specReader) member(name string, v xmlrpc.Value) {
+	switch name {
+	case "name":
+		s.spec.Name = s.text(name, v)
+	case "size":
+		s.spec.SizeID = s.text(name, v)
+	case "type":
+		s.spec.Type = s.text(name, v)
+	case "password":
+		s.spec.Password = core.Secret(s.text(name, v))
+	case "duration":
+		s.duration(s.text(name, v))
+	case "datacenter_id":
+		s.spec.LocationNo = s.integer(name, v)
+	case "quantity":
+		s.spec.ExtraGB = int(s.integer(name, v))
+	case "vhosts":
+		s.spec.Routes = s.texts(name, v)
+	case "zone_alter", "override", "fixed":
+		s.boolean(name, v)
+	case dryRun:
+		s.dry = s.boolean(name, v)
+	case "snapshot_profile":
+		if n := s.integer(name, v); n != 0 {
+			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
+		}
+	case "keys":
+		if keys := s.texts(name, v); len(keys) > 0 {
+			s.bad(name, core.ProblemNotFound, "SSH key '%s' doesn't exist.", clip(keys[0]))
+		}
+	default:
+		s.bad(name, core.ProblemUnknown, "this member is not known")
+	}
+}
+
+func (s *specReader) text(name string, v xmlrpc.Value) string {
+	text, ok := v.AsString()
+	if !ok {
+		s.wrongType(name, v)
+	}
+	return text
+}
+
+func (s *specReader) integer(name string, v xmlrpc.Value) int64 {
+	n, ok := v.AsInt()
+	if !ok {
+		s.wrongType(name, v)
+	}
+	return n
+}
+
+func (s *specReader) boolean(name string, v xmlrpc.Value) bool {
+	b, ok := v.AsBool()
+	if !ok {
+		s.wrongType(name, v)
+	}
+	return b
+}
+
+func (s *specReader) texts(name string, v xmlrpc.Value) []string {
+	items, ok := v.AsList()
+	if !ok {
+		s.wrongType(name, v)
+		return nil
+	}
+	var texts []string
+	for _, item := range items {
+		text, ok := item.AsString()
+		if !ok {
+			s.bad(name, core.ProblemType, "a list of strings was expected, not of %s", item.Kind)
+			return nil
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+var durationPattern = regexp.MustCompile(`^([1-9][0-9]*)([my])$`)
+
+// duration reads "3m" or "2y". How long is too long is core's rule, so a number that does not fit becomes the largest.
+func (s *specReader) duration(text string) {
+	m := durationPattern.FindStringSubmatch(text)
+	if m == nil {
+		if text != "" || !s.has("duration") {
+			s.bad("duration", core.ProblemPattern, "string '%s' does not match '%s'", clip(text), durationPattern)
+		}
+		return
+	}
+	n, err := strconv.ParseInt(m[1], 10, 32)
+	if err != nil {
+		n = math.MaxInt32
+	}
+	if m[2] == "y" {
+		n = min(n*12, math.MaxInt32)
+	}
+	s.spec.Months = int(n)
+}
+
+func (s *specReader) has(field string) bool {
+	return slices.ContainsFunc(s.problems, func(p core.Problem) bool { return p.Field == field })
+}
+
+// first is the problem that a real call reports: wrong types before missing and unknown members, those before values.
+func (s *specReader) first() core.Problem {
+	rank := func(p core.Problem) int {
+		switch p.Code {
+		case core.ProblemType:
+			return 0
+		case core.ProblemMissing, core.ProblemUnknown:
+			return 1
+		}
+		return 2
+	}
+	return slices.MinFunc(s.problems, func(a, b core.Problem) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// paasCreate answers with three operations, or with --dry-run with everything that is wrong.
+func (c *call) paasCreate() error {
+	v, err := c.argStruct(0)
+	if err != nil {
+		return err
+	}
+	s := readSpec(v)
+	if s.dry {
+		return c.checkPaas(s)
+	}
+	if len(s.problems) > 0 {
+		return problemFault(s.first())
+	}
+	_, ops, err := c.d.opts.Core.CreateApp(c.ctx, c.p, s.spec)
+	if err != nil {
+		return err
+	}
+	c.out.BeginArray()
+	for _, op := range ops {
+		writeOperation(c, c.accepted(op))
+	}
+	c.out.EndArray()
+	return nil
+}
+
+// checkPaas adds to the problems that reading found those that core finds with the other members.
+func (c *call) checkPaas(s *specReader) error {
+	found, err := c.d.opts.Core.CheckApp(c.ctx, c.p, s.spec)
+	if err != nil {
+		return err
+	}
+	all := s.problems
+	for _, p := range found {
+		if p = onThisWire(p); !s.has(p.Field) {
+			all = append(all, p)
+		}
+	}
+	for i := range all {
+		if all[i].Field == "datacenter_id" && all[i].Code == core.ProblemNotFound {
+			if all[i].Allowed, err = c.datacenterIDs(); err != nil {
+				return err
+			}
+		}
+	}
+	return c.writeProblems(all)
+}
+
+func (c *call) datacenterIDs() ([]string, error) {
+	locations, err := c.locations()
+	var ids []string
+	for _, l := range locations {
+		ids = append(ids, strconv.FormatInt(l.Num, 10))
+	}
+	return ids, err
+}
+
+// onlyDryRun reads an optional struct that may hold nothing but --dry-run.
+func (c *call) onlyDryRun(i int) (bool, error) {
+	opts, err := c.options(i)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range opts.Members {
+		if m.Name != dryRun {
+			return false, faultf(unknownKey, "unknown key '%s'", clip(m.Name))
+		}
+	}
+	v, ok := opts.Member(dryRun)
+	if !ok {
+		return false, nil
+	}
+	dry, ok := v.AsBool()
+	if !ok {
+		return false, faultf(notBoolean, "%s must be a boolean, not a %s", dryRun, v.Kind)
+	}
+	return dry, nil
+}
+
+// itemErrors are the errors of a dry run's items (spec 4.1). A type's own is memberType.invalid.
+var itemErrors = map[core.ProblemCode]string{
+	core.ProblemMissing:   "EC_MISSINGMANDATORY",
+	core.ProblemUnknown:   "EC_UNKNOWNFIELD",
+	core.ProblemType:      "",
+	core.ProblemNotInList: "!EC_ENUMIN",
+	core.ProblemPattern:   "!EC_STRMATCH",
+	core.ProblemTooShort:  "EC_STRTOOFEWCHARS",
+	core.ProblemTooLong:   "EC_STRTOOMANYCHARS",
+	core.ProblemTooSmall:  "EC_INTLOWER",
+	core.ProblemTooBig:    "EC_INTGREATER",
+	core.ProblemDuplicate: "EC_LISTDUPLICATE",
+	core.ProblemPassword:  "!EC_VALIDPASSWORD",
+	core.ProblemUnproven:  "EC_TXT+EC_MISSINGMANDATORY",
+	core.ProblemNotFound:  "!EC_ENUMIN",
+	core.ProblemTaken:     "EC_EXIST",
+}
+
+// writeProblems answers a dry run: an array of {field, error, field_type, attr, reason}, always all five.
+func (c *call) writeProblems(problems []core.Problem) error {
+	c.out.BeginArray()
+	for _, p := range problems {
+		c.writeProblem(p)
+	}
+	c.out.EndArray()
+	return nil
+}
+
+func (c *call) writeProblem(p core.Problem) {
+	kind, text := members[p.Field], itemErrors[p.Code]
+	fieldType := kind.name()
+	switch p.Code {
+	case core.ProblemType:
+		text = kind.invalid()
+	case core.ProblemMissing, core.ProblemUnknown, core.ProblemUnproven:
+		fieldType = ""
+	case core.ProblemPattern:
+		fieldType = stringMember.name()
+	case core.ProblemNotFound:
+		fieldType = enumMember.name()
+	case core.ProblemTooSmall, core.ProblemTooBig:
+		if p.Field == "duration" { // a text to callers, a number to core
+			text = itemErrors[core.ProblemPattern]
+		}
+	}
+	c.out.BeginStruct()
+	c.out.MemberString("field", clip(p.Field))
+	c.out.MemberString("error", text)
+	c.out.MemberStringOrNil("field_type", fieldType)
+	if len(p.Allowed) == 0 {
+		c.out.MemberNil("attr")
+	} else {
+		c.out.BeginMember("attr")
+		c.out.BeginArray()
+		for _, a := range p.Allowed {
+			c.out.String(a)
+		}
+		c.out.EndArray()
+		c.out.EndMember()
+	}
+	c.out.MemberString("reason", p.Msg)
+	c.out.EndStruct()
+}

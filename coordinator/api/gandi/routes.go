@@ -1,0 +1,110 @@
+package gandi
+
+import (
+	"fmt"
+	"slices"
+)
+
+// method is one row of the table. Signatures are what system.methodSignature returns: result type first, then the
+// parameters with the key; they also say how many arguments a call may have.
+type method struct {
+	name       string
+	serve      func(*call) error
+	public     bool // needs no key
+	signatures []signature
+	help       string
+}
+
+type signature []string
+
+// The shapes that methods share.
+var (
+	keyOnlyStruct = []signature{{"struct", "string"}}
+	listOf        = []signature{{"array", "string"}, {"array", "string", "struct"}}
+	countOf       = []signature{{"int", "string"}, {"int", "string", "struct"}}
+	infoByID      = []signature{{"struct", "string", "int"}}
+)
+
+const listHelp = " Options filter by field: a value, or an array of values of which any may match; '~field' for a pattern, '>field' and " +
+	"'<field' for dates; items_per_page (100, at most 500), page (from 0), sort_by ('field ASC' or 'field DESC')."
+
+// methods is the table: what is not in it is not supported.
+func methodsOffered() []*method {
+	return []*method{
+		{"version.info", (*call).versionInfo, false, keyOnlyStruct, "The version of this API."},
+
+		{"paas.list", (*call).paasList, false, listOf, "The PaaS instances of the account." + listHelp},
+		{"paas.count", (*call).paasCount, false, countOf, "How many PaaS instances paas.list has, over all pages."},
+		{"paas.info", (*call).paasInfo, false, infoByID, "One PaaS instance, by its id."},
+		{"paas.create", (*call).paasCreate, false, []signature{{"array", "string", "struct"}},
+			"Creates a PaaS instance from name, size, type, datacenter_id, duration, password, and optionally quantity and vhosts. " +
+				"Returns three operations at once. With '--dry-run' nothing is created and the problems are returned."},
+		{"paas.delete", (*call).paasDelete, false, []signature{{"struct", "string", "int"}, {"struct", "string", "int", "struct"}},
+			"Deletes a PaaS instance with its disk and vhosts. Returns one operation at once."},
+		{"paas.type.list", (*call).typeList, false, listOf, "The types instances can have: a language and a database." + listHelp},
+		{"paas.type.count", (*call).typeCount, false, countOf, "How many types paas.type.list has."},
+		{"paas.vhost.list", (*call).vhostList, false, listOf, "The virtual hosts of the account's instances." + listHelp},
+		{"paas.vhost.count", (*call).vhostCount, false, countOf, "How many virtual hosts paas.vhost.list has, over all pages."},
+		{"paas.vhost.info", (*call).vhostInfo, false, []signature{{"struct", "string", "string"}}, "One virtual host, by its name."},
+		{"paas.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles instances can have; there are none."},
+		{"paas.snapshotprofile.count", (*call).snapshotProfileCount, false, countOf, "How many snapshot profiles there are."},
+
+		{"operation.list", (*call).operationList, false, listOf, "The operations of the account." + listHelp},
+		{"operation.count", (*call).operationCount, false, countOf, "How many operations operation.list has, over all pages."},
+		{"operation.info", (*call).operationInfo, false, infoByID, "One operation, by its id."},
+		{"operation.cancel", (*call).operationCancel, false, []signature{{"boolean", "string", "int"}},
+			"Stops an operation that has not finished, and those started with it; what they did is taken back."},
+
+		{"datacenter.list", (*call).datacenterList, false, listOf, "Where instances can be created." + listHelp},
+		{"hosting.datacenter.list", (*call).datacenterList, false, listOf, "The same as datacenter.list."},
+		{"hosting.account.info", (*call).accountInfo, false, keyOnlyStruct, "The account that the API key belongs to."},
+		{"hosting.rating.list", (*call).ratingList, false, listOf, "What the account's resources cost; nothing is charged."},
+		{"hosting.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles of disks; there are none."},
+		{"contact.balance", (*call).contactBalance, false, keyOnlyStruct, "The prepaid balance; nothing is charged."},
+		{"cert.hosted.list", (*call).certHostedList, false, listOf, "The certificates hosted for the account's virtual hosts; there are none."},
+
+		{"system.listMethods", (*call).listMethods, true, []signature{{"array"}}, "The names of all methods, sorted."},
+		{"system.methodSignature", (*call).methodSignature, true, []signature{{"array", "string"}},
+			"The signatures of a method: arrays of type names, the result's first."},
+		{"system.methodHelp", (*call).methodHelp, true, []signature{{"string", "string"}}, "What a method does."},
+		{"system.multicall", (*call).multicall, true, []signature{{"array", "array"}},
+			"Makes several calls, given as structs of methodName and params, each with its own key. Returns for each an array with " +
+				"the result, or a fault struct."},
+	}
+}
+
+func methodTable() (map[string]*method, []string) {
+	table := map[string]*method{}
+	var names []string
+	for _, m := range methodsOffered() {
+		table[m.name] = m
+		names = append(names, m.name)
+	}
+	slices.Sort(names)
+	return table, names
+}
+
+// arguments is how many a call may have, without the key.
+func (m *method) arguments() (least, most int) {
+	least = len(m.signatures[0])
+	for _, s := range m.signatures {
+		least, most = min(least, len(s)), max(most, len(s))
+	}
+	if m.public {
+		return least - 1, most - 1
+	}
+	return least - 2, most - 2
+}
+
+// takes says how many arguments a method takes.
+func (m *method) takes() string {
+	least, most := m.arguments()
+	key := "the API key and "
+	if m.public {
+		key = ""
+	}
+	if least == most {
+		return fmt.Sprintf("%s%d arguments", key, most)
+	}
+	return fmt.Sprintf("%s%d to %d arguments", key, least, most)
+}

@@ -1,0 +1,11 @@
+package gandi
+
+// apiVersion is the version of the original whose documents this dialect follows. Clients compare its first two numbers.
+const apiVersion = "3.3.42"
+
+func (c *call) versionInfo() error {
+	c.out.BeginStruct()
+	c.out.MemberString("api_version", apiVersion)
+	c.out.EndStruct()
+	return nil
+}
