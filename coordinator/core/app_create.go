@@ -15,6 +15,7 @@ import (
 const (
 	baseDiskGB = 10
 	maxMonths  = 120
+	maxRoutes  = 100 // per app; each one costs a look-up of its ownership
 )
 
 // appParams are the parameters of an app's operations; they never hold a secret.
@@ -50,6 +51,13 @@ type plan struct {
 // CheckApp finds every problem of a spec without changing anything; none means that CreateApp would accept it.
 func (c *Core) CheckApp(ctx context.Context, p Principal, spec AppSpec) ([]Problem, error) {
 	_, problems, err := c.planApp(ctx, p, spec)
+	if err != nil {
+		return nil, err
+	}
+	err = c.Store.View(ctx, func(r Reader) error { return c.checkQuota(r, p.Account.ID, spec.Name) })
+	if err != nil && KindOf(err) == Exists {
+		return append(problems, Problem{Field: "name", Code: ProblemTaken, Msg: "an app of this name exists"}), nil
+	}
 	return problems, err
 }
 

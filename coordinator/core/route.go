@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,6 +63,9 @@ func (c *Core) owned(ctx context.Context, account AccountID, hostname string) bo
 
 // checkRoutes normalises names and finds every problem with them, in the order of the request.
 func (c *Core) checkRoutes(ctx context.Context, account AccountID, names []string) (normal []string, problems []Problem, err error) {
+	if len(names) > maxRoutes {
+		return nil, []Problem{{Field: "vhosts", Code: ProblemTooBig, Msg: fmt.Sprintf("at most %d names", maxRoutes)}}, nil
+	}
 	for _, name := range names {
 		n, ok := NormalHostname(name)
 		switch {
