@@ -1,0 +1,5 @@
+package nspawn_test
+
+import "net/netip"
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
