@@ -86,7 +86,23 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 type execRunner struct{}
 
-func (execRunner) Run(ctx context.Context, c Cmd) (Output, error) {
+// Run runs the command. A program that was written just now may look busy for a moment: a child that another command is
+// starting still holds the descriptor it was written through (golang.org/issue/22315). That is tried again.
+func (r execRunner) Run(ctx context.Context, c Cmd) (Output, error) {
+	for attempt := 1; ; attempt++ {
+		out, err := r.runOnce(ctx, c)
+		if !errors.Is(err, syscall.ETXTBSY) || attempt == 10 {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(time.Duration(attempt) * 10 * time.Millisecond):
+		}
+	}
+}
+
+func (execRunner) runOnce(ctx context.Context, c Cmd) (Output, error) {
 	if c.Timeout == 0 {
 		c.Timeout = 30 * time.Second
 	}

@@ -26,40 +26,61 @@ type FSUsage struct {
 // statTimeout is how long a filesystem may take to answer.
 const statTimeout = 2 * time.Second
 
-// stuck are the paths whose filesystem did not answer, such as an NFS server that is gone. The kernel does not let go of a
-// thread that waits for one, so no second thread is spent on it.
-var stuck sync.Map
+// stuck are the paths whose filesystem did not answer in time, such as an NFS server that is gone. The kernel does not
+// let go of a thread that waits for one, so no second thread is spent on it.
+var stuck struct {
+	sync.Mutex
+	paths map[string]bool
+}
 
 // StatFS asks the filesystem that holds a path of the host, for at most two seconds.
 func (h *Host) StatFS(ctx context.Context, path string) (FSUsage, error) {
 	full := h.Path(path)
-	if _, waiting := stuck.Load(full); waiting {
+	stuck.Lock()
+	waiting := stuck.paths[full]
+	stuck.Unlock()
+	if waiting {
 		return FSUsage{}, fmt.Errorf("statfs %s: the filesystem still does not answer", path)
 	}
-	type answer struct {
-		st  unix.Statfs_t
-		err error
-	}
-	answered := make(chan answer, 1)
-	stuck.Store(full, true)
+	var (
+		st       unix.Statfs_t
+		statErr  error
+		answered = make(chan struct{})
+	)
 	go func() { // not waited for: only the kernel can end it
-		var a answer
-		a.err = unix.Statfs(full, &a.st)
-		stuck.Delete(full)
-		answered <- a
+		statErr = unix.Statfs(full, &st)
+		stuck.Lock()
+		defer stuck.Unlock()
+		delete(stuck.paths, full)
+		close(answered)
 	}()
 	timeout := time.NewTimer(statTimeout)
 	defer timeout.Stop()
 	select {
-	case a := <-answered:
-		if a.err != nil {
-			return FSUsage{}, fmt.Errorf("statfs %s: %w", path, a.err)
+	case <-answered:
+		if statErr != nil {
+			return FSUsage{}, fmt.Errorf("statfs %s: %w", path, statErr)
 		}
-		return usage(&a.st), nil
+		return usage(&st), nil
 	case <-timeout.C:
+		markStuck(full, answered)
 		return FSUsage{}, fmt.Errorf("statfs %s: the filesystem did not answer within %s", path, statTimeout)
 	case <-ctx.Done():
 		return FSUsage{}, fmt.Errorf("statfs %s: %w", path, context.Cause(ctx))
+	}
+}
+
+// markStuck notes that a path does not answer, unless it just did.
+func markStuck(full string, answered <-chan struct{}) {
+	stuck.Lock()
+	defer stuck.Unlock()
+	select {
+	case <-answered:
+	default:
+		if stuck.paths == nil {
+			stuck.paths = map[string]bool{}
+		}
+		stuck.paths[full] = true
 	}
 }
 

@@ -75,6 +75,20 @@ func (h *Host) Chown(path string, uid, gid int) error {
 // Chmod sets the mode of a file, including the set-group-id bit.
 func (h *Host) Chmod(path string, mode fs.FileMode) error { return os.Chmod(h.Path(path), mode) }
 
+// OwnBelow sets owner, then mode of what lies in a directory that the names cannot leave; the link itself, not its target,
+// when it is one. The order matters: a change of owner clears the set-group-id bit. See Chown for tests without root rights.
+func (h *Host) OwnBelow(root *os.Root, name string, uid, gid int, mode fs.FileMode) error {
+	if h.root == "/" || os.Geteuid() == 0 {
+		if err := root.Lchown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	if st, err := root.Lstat(name); err != nil || st.Mode()&fs.ModeSymlink != 0 {
+		return err
+	}
+	return root.Chmod(name, mode)
+}
+
 // Stat describes a file, following links.
 func (h *Host) Stat(path string) (fs.FileInfo, error) { return os.Stat(h.Path(path)) }
 
