@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+func randomText() string { return rand.Text() }
+
+// beside opens the data for a short command next to a running coordinator.
+func (a *app) beside(ctx context.Context) (*base, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	return openBase(ctx, cfg, a.logger(cfg), true)
+}
+
+func (a *app) userCommand() *cobra.Command {
+	user := &cobra.Command{Use: "user", Short: "accounts"}
+	var email string
+	var admin, passwordStdin bool
+	create := &cobra.Command{
+		Use: "create --email E [--admin]", Short: "make an account and print its credentials as JSON", Args: cobra.NoArgs,
+		Long: `Make an account and print {"email", "password", "api_key"} as JSON.
+The password is made up unless --password-stdin gives one. It is shown only now.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := a.beside(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			password := ""
+			if passwordStdin {
+				if _, err := fmt.Fscanln(cmd.InOrStdin(), &password); err != nil {
+					return fmt.Errorf("read the password from standard input: %w", err)
+				}
+			}
+			account, plain, key, err := b.auth.CreateAccount(cmd.Context(), email, password, admin)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(a.stdout).Encode(map[string]string{"email": account.Email, "password": string(plain), "api_key": string(key)})
+		},
+	}
+	create.Flags().StringVar(&email, "email", "", "e-mail address, also the login name (required)")
+	create.Flags().BoolVar(&admin, "admin", false, "let the account manage everything")
+	create.Flags().BoolVar(&passwordStdin, "password-stdin", false, "read the password from standard input")
+	create.MarkFlagRequired("email")
+	user.AddCommand(create)
+	return user
+}
+
+func (a *app) nodeCommand() *cobra.Command {
+	node := &cobra.Command{Use: "node", Short: "nodes and their agents"}
+	node.AddCommand(a.nodeListCommand(), a.nodeEnrollCommand(), a.nodeCallCommand())
+	return node
+}
+
+func (a *app) nodeListCommand() *cobra.Command {
+	var asJSON bool
+	list := &cobra.Command{Use: "list", Short: "list all nodes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := a.beside(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			nodes, err := b.nodes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printNodesJSON(nodes)
+			}
+			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tSTATE\tADDRESS\tCLOUD\tSIZE\tROLES\tAPP\tSEEN")
+			for _, n := range nodes {
+				seen := "never"
+				if !n.SeenAt.IsZero() {
+					seen = n.SeenAt.Local().Format(time.DateTime)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, n.State, n.Address, n.Cloud, n.SizeID, roles(n), n.AppID, seen)
+			}
+			return w.Flush()
+		}}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return list
+}
+
+func (b *base) nodes(ctx context.Context) (nodes []core.Node, err error) {
+	err = b.store.View(ctx, func(r core.Reader) error { nodes, err = r.Nodes(core.NodeFilter{}); return err })
+	return nodes, err
+}
+
+func roles(n core.Node) string {
+	var words []string
+	for _, r := range n.Roles {
+		words = append(words, string(r))
+	}
+	return strings.Join(words, ",")
+}
+
+func (a *app) printNodesJSON(nodes []core.Node) error {
+	rows := make([]map[string]any, 0, len(nodes)) // never the key
+	for _, n := range nodes {
+		rows = append(rows, map[string]any{"id": n.ID, "num": n.Num, "name": n.Name, "state": n.State, "address": n.Address, "cloud": n.Cloud,
+			"size": n.SizeID, "roles": n.Roles, "app": n.AppID})
+	}
+	return json.NewEncoder(a.stdout).Encode(rows)
+}
+
+func (a *app) nodeEnrollCommand() *cobra.Command {
+	var name, address, keyFile string
+	enroll := &cobra.Command{
+		Use: "enroll --name N --address A --key-file F", Short: "take in a host whose agent is running", Args: cobra.NoArgs,
+		Long: `Take in a host whose agent is running already, Scalarizr's successor or not: the agent must answer
+a call that is sealed with the key in the file, which is its /etc/reeve/keys/default.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := a.beside(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			text, err := os.ReadFile(keyFile)
+			if err != nil {
+				return err
+			}
+			key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+			if err != nil || len(key) < 24 {
+				return fmt.Errorf("%s holds no agent key: base64 of at least 24 bytes is expected", keyFile)
+			}
+			n := core.Node{ID: core.NodeID("node-" + strings.ToLower(rand.Text())), Cloud: "static", Name: name, Address: address, AgentKey: key,
+				Roles: []core.Role{core.RoleApp}, State: core.NodeRunning, CreatedAt: time.Now().UTC(), SeenAt: time.Now().UTC()}
+			n.Key, n.CloudID = string(n.ID), string(n.ID)
+			agent, err := b.agents.Agent(n)
+			if err != nil {
+				return err
+			}
+			hostname, err := agent.Hostname(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("the agent at %s does not answer with this key: %w", address, err)
+			}
+			if err := b.store.Update(cmd.Context(), func(tx core.Tx) error { n.Num = 0; return tx.PutNode(&n) }); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s (%s) is enrolled\n", name, hostname)
+			return err
+		},
+	}
+	enroll.Flags().StringVar(&name, "name", "", "name of the node (required)")
+	enroll.Flags().StringVar(&address, "address", "", "address of its agent (required)")
+	enroll.Flags().StringVar(&keyFile, "key-file", "", "file with the agent's key (required)")
+	for _, f := range []string{"name", "address", "key-file"} {
+		enroll.MarkFlagRequired(f)
+	}
+	return enroll
+}
+
+func (a *app) nodeCallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "call NODE NAMESPACE.METHOD [JSON-PARAMS]", Short: "call a method of a node's agent and print the result", Args: cobra.RangeArgs(2, 3),
+		Example: `  reeve-coordinator node call rv-1a2b3c system.load_average
+  reeve-coordinator node call rv-1a2b3c system.statvfs '{"mpoints": ["/"]}'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := a.beside(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			nodes, err := b.nodes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			params := json.RawMessage("{}")
+			if len(args) == 3 {
+				params = json.RawMessage(args[2])
+				if !json.Valid(params) {
+					return errors.New("the parameters are not valid JSON")
+				}
+			}
+			for _, n := range nodes {
+				if n.Name != args[0] && string(n.ID) != args[0] && n.Address != args[0] {
+					continue
+				}
+				agent, err := b.agents.Agent(n)
+				if err != nil {
+					return err
+				}
+				var result json.RawMessage
+				if err := agent.Call(cmd.Context(), args[1], params, &result); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.stdout, "%s\n", result)
+				return err
+			}
+			return fmt.Errorf("there is no node %q; \"reeve-coordinator node list\" shows all", args[0])
+		},
+	}
+}
+
+func (a *app) imageCommand() *cobra.Command {
+	image := &cobra.Command{Use: "image", Short: "node images"}
+	var baseOnly bool
+	build := &cobra.Command{
+		Use: "build", Short: "build the node image of the nspawn cloud", Args: cobra.NoArgs,
+		Long: `Build the image that nodes of the nspawn cloud boot from: a Debian with the servers apps need, and the agent.
+What is there already is used again, so a second call takes moments.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			deb := agentPackage(cfg)
+			if baseOnly {
+				deb = ""
+			} else if deb == "" {
+				return errors.New("no agent package found; name one with --agent-package")
+			}
+			bar := newProgress(a.stderr)
+			image, err := nspawn.BuildImage(cmd.Context(), nspawn.ImageOptions{CacheDir: cfg.ImageCache, AgentDeb: deb}, bar.update)
+			bar.end()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.stdout, image.ID)
+			return err
+		},
+	}
+	build.Flags().BoolVar(&baseOnly, "base-only", false, "build only what the agent is put on top of")
+	image.AddCommand(build)
+	return image
+}
+
+// teardownCommand is for demos and tests: an operator deletes apps and nodes through an API.
+func (a *app) teardownCommand() *cobra.Command {
+	return &cobra.Command{Use: "teardown", Short: "destroy every node, volume and network of this machine's clouds", Args: cobra.NoArgs, Hidden: true,
+		Long: "Destroy every node, volume and network of the nspawn clouds below the data directory. No coordinator may be running on it.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for name, c := range cfg.Clouds {
+				if c.Engine != "nspawn" {
+					continue
+				}
+				o, err := nspawnOptions(cfg, name, c, a.logger(cfg))
+				if err == nil {
+					err = nspawn.Teardown(cmd.Context(), o)
+				}
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
+		}}
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{Use: "doctor", Short: "tell what this machine lacks, and the command that mends it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			missing := 0
+			for _, f := range nspawn.Doctor(cmd.Context()) {
+				if !f.Missing {
+					fmt.Fprintf(a.stdout, "ok       %s\n", f.What)
+					continue
+				}
+				missing++
+				fmt.Fprintf(a.stdout, "missing  %s\n         mend with: %s\n", f.What, f.Fix)
+			}
+			if missing > 0 {
+				return fmt.Errorf("%d things are missing", missing)
+			}
+			return nil
+		}}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+const defaultConfigPath = "/etc/reeve/coordinator.yaml"
+
+// Config is everything an operator can set. The zero value of a member that comes later means what was true before it.
+type Config struct {
+	DataDir     string   `yaml:"data_dir"`
+	Listen      string   `yaml:"listen"`       // TLS
+	ListenPlain string   `yaml:"listen_plain"` // the same routes without TLS
+	AllowPlain  bool     `yaml:"allow_plain"`  // let listen_plain be more than loopback
+	ServerNames []string `yaml:"server_names"` // names and addresses in the listener's certificate
+	PublicURL   string   `yaml:"public_url"`   // under which callers reach us, for links in answers
+	LogLevel    string   `yaml:"log_level"`    // debug, info, warn or error
+
+	Clouds       map[string]CloudConfig `yaml:"clouds"`
+	DefaultCloud string                 `yaml:"default_cloud"` // what the name "default" means, unless a cloud has it
+	AppCloud     string                 `yaml:"app_cloud"`     // where apps run
+
+	AgentPackage string   `yaml:"agent_package"` // .deb that node images get; "" means the one installed with us
+	ImageCache   string   `yaml:"image_cache"`   // where built node images are kept
+	SSHKeys      []string `yaml:"ssh_keys"`      // public keys let in as root on every node
+
+	HostedZones []string `yaml:"hosted_zones"` // names in them need no proof of ownership
+	Resolver    string   `yaml:"resolver"`     // host:port asked for that proof; "" means the system's
+	MaxApps     int      `yaml:"max_apps"`     // per account; 0 means no limit
+}
+
+// CloudConfig is one cloud. Engine decides which of the other members apply.
+type CloudConfig struct {
+	Engine         string `yaml:"engine"`          // fake or nspawn
+	AllowAnonymous bool   `yaml:"allow_anonymous"` // let callers without a token use it
+	Bridge         string `yaml:"bridge"`          // nspawn: name of its bridge
+	Subnet         string `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
+}
+
+// DefaultConfig works without a file: this machine is the cloud, and fake_driver serves the documented examples.
+func DefaultConfig() Config {
+	return Config{
+		DataDir:     "/var/lib/reeve-coordinator",
+		Listen:      ":8443",
+		ListenPlain: "127.0.0.1:8080",
+		LogLevel:    "info",
+		Clouds: map[string]CloudConfig{
+			"nspawn":      {Engine: "nspawn", Bridge: "reeve0", Subnet: "10.66.0.0/24"},
+			"fake_driver": {Engine: "fake"},
+		},
+		DefaultCloud: "nspawn",
+		AppCloud:     "default",
+		ImageCache:   "/var/cache/reeve/images",
+		HostedZones:  []string{"test", "localhost", "example"},
+	}
+}
+
+// settings binds what can also be set by environment (REEVE_DATA_DIR for --data-dir) and by flag.
+func (c *Config) settings(f *pflag.FlagSet) {
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "directory of the database, keys and node state")
+	f.StringVar(&c.Listen, "listen", c.Listen, "address of the TLS listener; empty turns it off")
+	f.StringVar(&c.ListenPlain, "listen-plain", c.ListenPlain, "address of the listener without TLS; empty turns it off")
+	f.BoolVar(&c.AllowPlain, "allow-plain", c.AllowPlain, "let --listen-plain be reachable from other machines")
+	f.StringSliceVar(&c.ServerNames, "server-names", c.ServerNames, "names and addresses in the listener's certificate")
+	f.StringVar(&c.PublicURL, "public-url", c.PublicURL, "URL under which callers reach this coordinator")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	f.StringVar(&c.DefaultCloud, "default-cloud", c.DefaultCloud, "cloud that the name \"default\" means")
+	f.StringVar(&c.AppCloud, "app-cloud", c.AppCloud, "cloud that apps run on")
+	f.StringVar(&c.AgentPackage, "agent-package", c.AgentPackage, ".deb of the agent for node images")
+	f.StringVar(&c.ImageCache, "image-cache", c.ImageCache, "directory of built node images")
+	f.StringSliceVar(&c.HostedZones, "hosted-zones", c.HostedZones, "zones whose names need no proof of ownership")
+	f.StringVar(&c.Resolver, "resolver", c.Resolver, "host:port of the DNS server asked for proofs of ownership")
+	f.IntVar(&c.MaxApps, "max-apps", c.MaxApps, "apps per account; 0 means no limit")
+}
+
+// loadConfig reads file, environment and flags, each over the one before. Only an explicitly named file must exist.
+func loadConfig(path string, explicit bool, flags *pflag.FlagSet, environ func(string) (string, bool)) (Config, error) {
+	c := DefaultConfig()
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+	case err != nil:
+		return c, err
+	default:
+		dec := yaml.NewDecoder(bytes.NewReader(data))
+		dec.KnownFields(true)
+		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+			return c, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	set := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+	c.settings(set)
+	var problems []error
+	set.VisitAll(func(f *pflag.Flag) {
+		key := "REEVE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := environ(key); ok {
+			if err := f.Value.Set(v); err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", key, err))
+			}
+		}
+	})
+	flags.Visit(func(f *pflag.Flag) {
+		if g := set.Lookup(f.Name); g != nil {
+			v := f.Value.String()
+			if s, ok := f.Value.(pflag.SliceValue); ok {
+				v = strings.Join(s.GetSlice(), ",")
+			}
+			if err := g.Value.Set(v); err != nil {
+				problems = append(problems, fmt.Errorf("--%s: %w", f.Name, err))
+			}
+		}
+	})
+	if err := errors.Join(append(problems, c.Validate())...); err != nil {
+		return c, err
+	}
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// Validate reports every problem at once.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		bad("data_dir: a directory is needed")
+	}
+	for key, addr := range map[string]string{"listen": c.Listen, "listen_plain": c.ListenPlain, "resolver": c.Resolver} {
+		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
+			bad("%s: %w", key, err)
+		}
+	}
+	if c.Listen == "" && c.ListenPlain == "" {
+		bad("listen, listen_plain: at least one is needed")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		bad("log_level: %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	for name, cloud := range c.Clouds {
+		switch cloud.Engine {
+		case "fake":
+		case "nspawn":
+			if p, err := netip.ParsePrefix(cloud.Subnet); cloud.Subnet != "" && (err != nil || !p.Addr().Is4() || p.Bits() > 29) {
+				bad("clouds.%s.subnet: %q is no IPv4 prefix of at least /29", name, cloud.Subnet)
+			}
+			if len(cloud.Bridge) > 15 {
+				bad("clouds.%s.bridge: %q is longer than 15 characters", name, cloud.Bridge)
+			}
+		default:
+			bad("clouds.%s.engine: %q is none of fake, nspawn", name, cloud.Engine)
+		}
+	}
+	for key, name := range map[string]string{"default_cloud": c.DefaultCloud, "app_cloud": c.AppCloud} {
+		if _, ok := c.Clouds[name]; !ok && !(key == "app_cloud" && name == "default") {
+			if _, isDefault := c.Clouds["default"]; !(key == "default_cloud" && isDefault) {
+				bad("%s: there is no cloud %q under clouds", key, name)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/reeve-paas/reeve/coordinator/agents"
+	"github.com/reeve-paas/reeve/coordinator/api"
+	"github.com/reeve-paas/reeve/coordinator/api/gandi"
+	"github.com/reeve-paas/reeve/coordinator/api/orchestrator"
+	"github.com/reeve-paas/reeve/coordinator/auth"
+	"github.com/reeve-paas/reeve/coordinator/cloud"
+	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/operation"
+	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
+	"github.com/reeve-paas/reeve/crypto/authority"
+	"github.com/reeve-paas/reeve/crypto/keyring"
+	"github.com/reeve-paas/reeve/systemd"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "run the coordinator", Args: cobra.NoArgs,
+		Long: `Run the coordinator until SIGTERM or SIGINT.
+
+The first start makes the certificate authority, the database and an administrator,
+and writes the administrator's credentials to admin.json in the data directory.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			c, err := newCoordinator(cmd.Context(), cfg, a.logger(cfg))
+			if err != nil {
+				return err
+			}
+			return errors.Join(c.Run(cmd.Context()), c.Close())
+		},
+	}
+}
+
+// base is what every command that touches the data needs.
+type base struct {
+	cfg    Config
+	log    *slog.Logger
+	sealer *keyring.Sealer
+	store  *sqlite.Store
+	agents *agents.Agents
+	auth   *auth.Auth
+}
+
+// openBase opens the data directory. beside is for a short command that may run next to a coordinator.
+func openBase(ctx context.Context, cfg Config, log *slog.Logger, beside bool) (*base, error) {
+	b := &base{cfg: cfg, log: log}
+	if !beside {
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(filepath.Join(cfg.DataDir, "reeve.db")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no coordinator has run with the data directory %s yet; start one with: reeve-coordinator serve --data-dir %s", cfg.DataDir, cfg.DataDir)
+	}
+	var err error
+	if b.sealer, err = keyring.OpenSealer(filepath.Join(cfg.DataDir, "master.key")); err != nil {
+		return nil, err
+	}
+	b.store, err = sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(cfg.DataDir, "reeve.db"), Sealer: b.sealer, Log: log, Beside: beside})
+	if err != nil {
+		return nil, err
+	}
+	b.agents = agents.New(agents.Options{Log: log})
+	if b.auth, err = auth.New(auth.Options{Store: b.store}); err != nil {
+		return nil, errors.Join(err, b.store.Close())
+	}
+	return b, nil
+}
+
+func (b *base) Close() error { return b.store.Close() }
+
+// coordinator is the whole program, wired as production runs it.
+type coordinator struct {
+	*base
+	core        *core.Core
+	engine      *operation.Engine
+	server      *api.Server
+	closeClouds func() error
+}
+
+func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coordinator, err error) {
+	b, err := openBase(ctx, cfg, log, false)
+	if err != nil {
+		return nil, err
+	}
+	c := &coordinator{base: b, closeClouds: func() error { return nil }}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	var clouds *cloud.Set
+	if clouds, c.closeClouds, err = openClouds(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	secret, err := sealedSecret(filepath.Join(cfg.DataDir, "ownership.key"), b.sealer)
+	if err != nil {
+		return nil, err
+	}
+	c.core = core.New(core.Options{
+		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
+		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
+		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
+		HashPassword: func(password string) (string, error) {
+			hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+			return string(hash), err
+		},
+	})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	operations := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_operations_total",
+		Help: "Operations that ended, by kind and final status."}, []string{"kind", "status"})
+	registry.MustRegister(operations)
+	c.engine, err = operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: c.core.Definitions(), Log: log,
+		Boundary: failpoint(), OnEnd: func(r operation.Record) { operations.WithLabelValues(r.Kind, string(r.Status)).Inc() }})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.firstStart(ctx); err != nil {
+		return nil, err
+	}
+	return c, c.listen(registry)
+}
+
+func (c *coordinator) listen(registry *prometheus.Registry) error {
+	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, PublicURL: c.cfg.PublicURL})
+	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
+	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
+		gandiDialect.Mount(), orchestratorDialect.Mount(),
+		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
+	)
+	if err != nil {
+		return err
+	}
+	o := api.ServerOptions{Handler: handler, Log: c.log, TLSAddr: c.cfg.Listen, PlainAddr: c.cfg.ListenPlain, AllowPlain: c.cfg.AllowPlain}
+	if c.cfg.Listen != "" {
+		ca, err := authority.Open(c.cfg.DataDir, c.sealer, nil)
+		if err != nil {
+			return err
+		}
+		if o.TLS, err = ca.ServerConfig(append(c.cfg.ServerNames, ownNames()...)...); err != nil {
+			return err
+		}
+	}
+	if c.server, err = api.NewServer(o); err != nil {
+		return err
+	}
+	return c.server.Listen()
+}
+
+// own are the routes that belong to no dialect.
+type own struct {
+	registry *prometheus.Registry
+	store    core.Store
+}
+
+func (o own) Register(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := o.store.View(r.Context(), func(r core.Reader) error { _, err := r.CountApps(""); return err }); err != nil {
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+}
+
+// ownNames are the names and addresses of this machine.
+func ownNames() []string {
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	if h, err := os.Hostname(); err == nil {
+		names = append(names, h)
+	}
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLoopback() && !ip.IP.IsLinkLocalUnicast() {
+			names = append(names, ip.IP.String())
+		}
+	}
+	return names
+}
+
+// Run serves until ctx ends; the first component to fail ends the rest.
+func (c *coordinator) Run(ctx context.Context) error {
+	c.log.Info("coordinator is up", "version", version, "tls", c.server.TLSAddr(), "plain", c.server.PlainAddr(), "data_dir", c.cfg.DataDir)
+	stopWatchdog, err := systemd.NotifyReady()
+	if err != nil {
+		c.log.Warn("systemd was not told that we are ready", "err", err)
+	}
+	defer stopWatchdog()
+	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, func(ctx context.Context) error {
+		return c.agents.Watch(ctx, c.store)
+	})
+}
+
+// Close frees everything, in reverse order of opening. Nodes go on running.
+func (c *coordinator) Close() error {
+	if c.server != nil {
+		c.server.Close()
+	}
+	return errors.Join(c.closeClouds(), c.base.Close())
+}
+
+// runAll runs components until the first returns or ctx ends, and waits for all of them.
+func runAll(ctx context.Context, components ...func(context.Context) error) error {
+	runCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, run := range components {
+		wg.Go(func() { cancel(run(runCtx)) })
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil // asked to stop
+	}
+	return context.Cause(runCtx)
+}
+
+// sealedSecret loads 32 random bytes kept sealed in a file, and makes them once.
+func sealedSecret(path string, sealer *keyring.Sealer) ([]byte, error) {
+	name := filepath.Base(path)
+	blob, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		secret := randomBytes(32)
+		return secret, renameio.WriteFile(path, sealer.Seal(secret, "file", name), 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return sealer.Open(blob, "file", name)
+}
+
+type adminFile struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	APIKey   string `json:"api_key"`
+	Token    string `json:"token"`
+}
+
+const adminEmail = "admin@localhost"
+
+// firstStart makes the administrator. The file is written last; when it is missing although the administrator exists, the
+// first start was cut off, and new credentials replace those nobody has seen.
+func (b *base) firstStart(ctx context.Context) error {
+	path := filepath.Join(b.cfg.DataDir, "admin.json")
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	f := adminFile{Email: adminEmail}
+	var existing core.Account
+	err := b.store.View(ctx, func(r core.Reader) (err error) { existing, err = r.AccountByEmail(adminEmail); return err })
+	switch {
+	case err == nil && time.Since(existing.CreatedAt) > time.Minute:
+		return nil // somebody removed the file on purpose
+	case err == nil:
+		f.Password = randomText()
+		if err := b.auth.SetPassword(ctx, existing.ID, f.Password); err != nil {
+			return err
+		}
+		key, err := b.auth.NewAPIKey(ctx, existing.ID)
+		if err != nil {
+			return err
+		}
+		f.APIKey = string(key)
+	case core.KindOf(err) == core.NotFound:
+		var password, key core.Secret
+		if existing, password, key, err = b.auth.CreateAccount(ctx, adminEmail, "", true); err != nil {
+			return err
+		}
+		f.Password, f.APIKey = string(password), string(key)
+	default:
+		return err
+	}
+	token, err := b.auth.NewToken(ctx, existing.ID, 0)
+	if err != nil {
+		return err
+	}
+	f.Token = string(token)
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	b.log.Info("administrator made; the credentials are in a file", "path", path)
+	return renameio.WriteFile(path, append(data, '\n'), 0o600)
+}
