@@ -63,6 +63,7 @@ type AppPaths struct {
 	LogDir       string `json:"log_dir"`
 	User         string `json:"user"` // Unix user
 	Release      int    `json:"release"`
+	SFTP         bool   `json:"sftp"` // an SSH server is installed; without one a Login waits for it
 }
 
 // PutReleaseParams are the parameters of deploy.put_release: unpack a release beside the current one and switch to it.

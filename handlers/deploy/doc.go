@@ -1,0 +1,37 @@
+// Package deploy puts apps and volumes on this host: namespace deploy, which is our own.
+//
+//	mount_volume unmount_volume              volume.go, bind.go, fstab.go
+//	create_app delete_app list_apps          app.go, account.go, login.go, env.go
+//	put_release switch_release               release.go, unpack.go
+//
+// A platform (php, static) is one entry of the table in platform.go.
+//
+// # Where an app lies
+//
+//	<base>/<app>/                 root, 0755: the wall around the SFTP login
+//	<base>/<app>/releases/<n>/    the app's; the web server's group may read it
+//	<base>/<app>/current          -> releases/<n>, replaced in one step
+//	<base>/<app>/current/htdocs   document root, the same path over all releases
+//	<base>/<app>/shared/          kept over releases; the web server may write here, and only here
+//	<base>/<app>/logs/            root; the app may read it
+//
+// The app's files belong to the Unix user app-<app>. PHP runs inside Apache, as Apache's user. A login such as "2316" is a
+// second name, with a password, of the same Unix user; sshd confines it to <base>/<app> and to SFTP. useradd refuses
+// names that are numbers, so the account files are edited here: under lckpwdf's lock, line by line, one rename per file.
+//
+// # Volumes
+//
+// fstab is the record of what is mounted: our lines carry the option x-reeve.volume. A directory of the host that moves
+// onto a volume (say /var/lib/mysql) is copied once, then bound over the old one; a drop-in keeps its service from
+// running on the files below while the volume is not there. Start mounts what systemd did not: in a container systemd
+// skips the devices of fstab.
+//
+// # Kills and failures
+//
+// A failed call takes its steps back. A killed agent leaves states that the same call completes: unfinished releases and
+// copies have names of their own until they are whole and on disk, and a unit that was stopped is noted first.
+//
+// Host paths touched: <state>/deploy, the base directory, /etc/{passwd,group,shadow,gshadow}, /etc/.pwd.lock,
+// /etc/ssh/sshd_config.d/reeve-<app>.conf, /etc/fstab, /etc/systemd/system/<unit>.d/reeve-volume.conf, mount points.
+// Tested on Debian 12: OpenSSH 9.2, Apache 2.4 with PHP 8.2, util-linux 2.38, e2fsprogs 1.47, xfsprogs 6.1.
+package deploy

@@ -1,0 +1,216 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"time"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/host"
+)
+
+const (
+	passwdFile   = "/etc/passwd"
+	groupFile    = "/etc/group"
+	shadowFile   = "/etc/shadow"
+	gshadowFile  = "/etc/gshadow"
+	accountsLock = "/etc/.pwd.lock" // the lock of lckpwdf(3), which useradd and passwd take too
+
+	sshdPath      = "/usr/sbin/sshd"
+	sshdConfigDir = "/etc/ssh/sshd_config.d"
+	sshdRunDir    = "/run/sshd" // sshd -t wants it, and the unit makes it only when it starts
+
+	accountsLockTimeout = 15 * time.Second // as long as lckpwdf waits
+)
+
+var (
+	loginName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,31}$`)
+	cryptHash = regexp.MustCompile(`^\$[0-9a-z]{1,8}\$[A-Za-z0-9./$=,+-]{8,480}$`)
+)
+
+func checkLogin(l *agentapi.AppLogin) error {
+	switch {
+	case l == nil:
+		return nil
+	case !loginName.MatchString(l.User):
+		return invalid("a login is 1 to 32 of a-z, 0-9, _ and -, not %.80q", l.User)
+	case !cryptHash.MatchString(string(l.PasswordHash)):
+		return invalid("the password hash is not in the form of crypt(3)")
+	}
+	return nil
+}
+
+// editAccounts changes the account files under the lock that other tools take. A change is taken back entry by entry, so
+// that what others did to the files in between stays.
+//
+// The files are replaced one by one, users last: a killed agent may leave a group or a password without its user, which
+// nobody can use and a repetition completes.
+func (s *Service) editAccounts(ctx context.Context, c *host.Change, touched func(accounts) []string, edit func(accounts) (accounts, error)) error {
+	before, err := s.lockedEdit(ctx, edit)
+	if err != nil {
+		return err
+	}
+	names := touched(before)
+	c.OnRollback(func() error {
+		_, err := s.lockedEdit(context.WithoutCancel(ctx), func(now accounts) (accounts, error) { return now.restore(before, names...), nil })
+		return err
+	})
+	return nil
+}
+
+func (s *Service) lockedEdit(ctx context.Context, edit func(accounts) (accounts, error)) (before accounts, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, accountsLockTimeout, errors.New("another program keeps the account files locked"))
+	defer cancel()
+	unlock, err := s.host.Lock(ctx, accountsLock)
+	if err != nil {
+		return accounts{}, &agentapi.Error{Kind: agentapi.KindUnavailable, Class: "LinuxError", Text: "the account files are locked", Err: err}
+	}
+	defer unlock()
+	if before, err = s.readAccounts(); err != nil {
+		return accounts{}, err
+	}
+	after, err := edit(before)
+	if err != nil {
+		return accounts{}, err
+	}
+	if err := s.writeAccounts(before, after); err != nil {
+		return accounts{}, errors.Join(err, s.writeAccounts(after, before))
+	}
+	return before, nil
+}
+
+func (s *Service) readAccounts() (accounts, error) {
+	var errs []error
+	read := func(path string) []byte {
+		data, err := s.host.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && path != passwdFile {
+			return nil
+		}
+		errs = append(errs, err)
+		if data == nil {
+			data = []byte{}
+		}
+		return data
+	}
+	a := accounts{passwd: read(passwdFile), group: read(groupFile), shadow: read(shadowFile), gshadow: read(gshadowFile)}
+	return a, errors.Join(errs...)
+}
+
+func (s *Service) writeAccounts(before, after accounts) error {
+	for _, f := range []struct {
+		path     string
+		old, new []byte
+	}{
+		{groupFile, before.group, after.group}, {gshadowFile, before.gshadow, after.gshadow},
+		{shadowFile, before.shadow, after.shadow}, {passwdFile, before.passwd, after.passwd},
+	} {
+		if string(f.old) == string(f.new) {
+			continue
+		}
+		if err := s.host.UpdateFile(f.path, f.new); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureAccounts gives the app its user, and the login when there is to be one; a former login goes.
+func (s *Service) ensureAccounts(ctx context.Context, c *host.Change, a app, login *agentapi.AppLogin) (owner, error) {
+	web, err := s.host.LookupUser(s.host.Layout().ApacheUser)
+	if err != nil {
+		return owner{}, &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "LinuxError", Err: err,
+			Text: fmt.Sprintf("there is no user %s, whose group serves apps; install Apache", s.host.Layout().ApacheUser)}
+	}
+	touched := func(before accounts) []string {
+		names := append(before.logins(a.App), unixUser(a.App))
+		if login != nil {
+			names = append(names, login.User)
+		}
+		return names
+	}
+	o := owner{web: int(web.GID)}
+	err = s.editAccounts(ctx, c, touched, func(now accounts) (accounts, error) {
+		for _, name := range touched(now) {
+			if !now.ours(name, a.App) {
+				return now, conflict("user %q exists on this host and does not belong to app %q", name, a.App)
+			}
+		}
+		for _, name := range now.logins(a.App) {
+			if login == nil || name != login.User {
+				now = now.without(a.App, name)
+			}
+		}
+		now, err := now.withAppUser(a.App, a.home())
+		if err != nil {
+			return now, err
+		}
+		if login != nil {
+			now = now.withLogin(a.App, login.User, string(login.PasswordHash), int(s.now().Unix()/(24*3600)))
+		}
+		o.uid, o.gid, _ = now.ids(unixUser(a.App))
+		return now, nil
+	})
+	return o, err
+}
+
+func (s *Service) removeAccounts(ctx context.Context, c *host.Change, a app) error {
+	touched := func(before accounts) []string { return append(before.logins(a.App), unixUser(a.App)) }
+	return s.editAccounts(ctx, c, touched, func(now accounts) (accounts, error) { return now.without(a.App, touched(now)...), nil })
+}
+
+// ensureSFTP lets the login in over SFTP, into the app's directory and no further; nil lets nobody in. The host's SSH
+// server is asked whether it accepts the change before it is told to use it. Without an SSH server the configuration
+// waits for one.
+func (s *Service) ensureSFTP(ctx context.Context, c *host.Change, a app, login *agentapi.AppLogin) error {
+	file := sshdConfigDir + "/reeve-" + a.App + ".conf"
+	var text []byte
+	if login != nil {
+		text = renderSSH(a, login.User)
+		if err := c.MkdirAll(sshdConfigDir, 0o755); err != nil {
+			return err
+		}
+	}
+	return s.changeAndTell(c, notice{
+		name: "sshd", file: file, text: text, perm: 0o600,
+		tell: func() error { return s.testAndReloadSSH(ctx, c) },
+		undo: func() error { return s.reloadIfRunning(context.WithoutCancel(ctx), s.host.Layout().SSHUnit) },
+	})
+}
+
+// renderSSH is sshd configuration for one login. A Match block ends with the included file.
+func renderSSH(a app, user string) []byte {
+	return []byte("# SFTP for app " + a.App + ". Written by reeve-agent; changes are lost.\n" +
+		"Match User " + user + "\n" +
+		"    ChrootDirectory " + a.home() + "\n" +
+		"    ForceCommand internal-sftp\n" +
+		"    PasswordAuthentication yes\n" +
+		"    AuthorizedKeysFile none\n" +
+		"    DisableForwarding yes\n" +
+		"    PermitTTY no\n" +
+		"    PermitTunnel no\n" +
+		"    PermitUserRC no\n")
+}
+
+func (s *Service) testAndReloadSSH(ctx context.Context, c *host.Change) error {
+	if !s.host.Exists(sshdPath) {
+		return nil
+	}
+	if err := c.MkdirAll(sshdRunDir, 0o755); err != nil {
+		return err
+	}
+	if _, err := s.host.Run(ctx, host.Cmd{Path: sshdPath, Args: []string{"-t"}}); err != nil {
+		return &agentapi.Error{Kind: agentapi.KindConfigTest, Class: "LinuxError", Err: err, Text: "sshd refuses its configuration: " + err.Error()}
+	}
+	return s.reloadIfRunning(ctx, s.host.Layout().SSHUnit) // socket-activated: the next connection reads it anyway
+}
+
+func (s *Service) reloadIfRunning(ctx context.Context, unit string) error {
+	state, err := s.host.Units().State(ctx, unit)
+	if err != nil || !state.Running() {
+		return err
+	}
+	return s.host.Units().Reload(ctx, unit)
+}

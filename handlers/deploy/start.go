@@ -1,0 +1,77 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"path"
+)
+
+// Start implements handlers.Starter. It mounts the volumes that fstab records as ours and that are not mounted, because
+// systemd itself skips devices of fstab in a container, and starts the units that wait for them; and it starts units that
+// a killed agent stopped. A volume whose device is not there (yet) is left for a later mount_volume.
+func (s *Service) Start(ctx context.Context) error {
+	s.volumeMu.Lock()
+	defer s.volumeMu.Unlock()
+	text, err := s.readFstab()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range parseFstab(text) {
+		if l.ours() {
+			errs = append(errs, s.mountAgain(ctx, l))
+		}
+	}
+	notes, err := s.host.ReadDir(path.Dir(s.stopNote("")))
+	errs = append(errs, err)
+	for _, n := range notes {
+		if unitName.MatchString(n.Name()) {
+			errs = append(errs, s.startIfNoted(ctx, s.host.Begin(), n.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountAgain mounts one line of fstab. Volumes come before what is bound from them: they were written first.
+func (s *Service) mountAgain(ctx context.Context, l fstabLine) error {
+	mounts, err := s.mounts()
+	if err != nil {
+		return err
+	}
+	if _, mounted := mountedAt(mounts, l.MPoint); mounted {
+		if l.bind() {
+			return s.finishBind(ctx, s.host.Begin(), l)
+		}
+		return nil
+	}
+	if _, mounted := mountedAt(mounts, l.volume()); l.bind() && !mounted || !s.host.Exists(l.Source) {
+		return nil // what lies at the source is not the volume's
+	}
+	if err := s.host.MkdirAll(l.MPoint, 0o755); err != nil {
+		return err
+	}
+	args := []string{"-t", l.FSType}
+	if l.bind() {
+		args = []string{"--bind"}
+	}
+	c := s.host.Begin() // never rolled back: what is mounted may stay so
+	if err := s.mount(ctx, c, l.MPoint, append(args, s.host.Path(l.Source), s.host.Path(l.MPoint))...); err != nil {
+		return err
+	}
+	s.log.Info("mounted again", "mpoint", l.MPoint)
+	if !l.bind() {
+		return nil
+	}
+	if err := s.finishBind(ctx, c, l); err != nil {
+		return err
+	}
+	return s.startIfWanted(ctx, l.unit())
+}
+
+// startIfWanted starts a unit that is to run from boot on, and could not while its directory was missing.
+func (s *Service) startIfWanted(ctx context.Context, unit string) error {
+	if unit == "" || !s.host.Exists(path.Join(unitDir, "multi-user.target.wants", unit)) {
+		return nil
+	}
+	return s.host.Units().Start(ctx, unit)
+}
