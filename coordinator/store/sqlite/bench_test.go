@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// seedApps stores an account with n apps, each with one node and two routes.
+func seedApps(b *testing.B, s *Store, n int) core.AccountID {
+	b.Helper()
+	acc := core.Account{Email: fmt.Sprintf("a%d@example.com", n)}
+	err := s.Update(b.Context(), func(tx core.Tx) error {
+		if err := tx.PutAccount(&acc); err != nil {
+			return err
+		}
+		for i := range n {
+			if err := seedApp(tx, acc.ID, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return acc.ID
+}
+
+func seedApp(tx core.Tx, account core.AccountID, i int) error {
+	now := time.Now().UTC()
+	app := core.App{AccountID: account, Name: fmt.Sprintf("app-%d", i), Platform: "php", Engine: "mysql", SizeID: "s",
+		LocationID: "local", Cloud: "default", State: core.AppRunning, BaseDiskGB: 3, StartsAt: now, EndsAt: now, CreatedAt: now}
+	if err := tx.PutApp(&app); err != nil {
+		return err
+	}
+	node := core.Node{AccountID: account, AppID: app.ID, Cloud: "default", CloudID: fmt.Sprint("reeve-", i),
+		Key: string(app.ID), Name: app.Name, ImageID: "debian", SizeID: "s", Roles: []core.Role{core.RoleApp, core.RoleDB},
+		State: core.NodeRunning, Address: "10.0.0.1", AgentKey: make([]byte, 40), CreatedAt: now, SeenAt: now}
+	if err := tx.PutNode(&node); err != nil {
+		return err
+	}
+	for r := range 2 {
+		route := core.Route{AppID: app.ID, Hostname: fmt.Sprintf("%s-%d.example.com", app.ID, r), State: core.RouteRunning, CreatedAt: now}
+		if err := tx.PutRoute(&route); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BenchmarkApps lists all apps of an account: read before ("again"), or for the first time ("first"). ns/app shows that
+// the cost of one does not grow with their number.
+func BenchmarkApps(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		s := openAt(b, b.TempDir())
+		b.Cleanup(func() { s.Close() })
+		account := seedApps(b, s, n)
+		for _, forget := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/%d", map[bool]string{false: "again", true: "first"}[forget], n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if forget {
+						s.apps.forget()
+					}
+					err := s.View(b.Context(), func(r core.Reader) error {
+						apps, err := r.Apps(account, 0, 0)
+						if len(apps) != n || len(apps[n-1].Nodes) != 1 || len(apps[n-1].Routes) != 2 {
+							b.Fatalf("got %d apps, want %d with a node and two routes each", len(apps), n)
+						}
+						return err
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/app")
+			})
+		}
+	}
+}
+
+func (c *appCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.apps)
+}
