@@ -1,0 +1,127 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestInstanceThroughGandi(t *testing.T) {
+	s := newSite(t, 1)
+	s.start(0)
+	router := s.nodeWith("router")
+	var ops []gandiOperation
+	s.mustGandi(&ops, "paas.create", instanceSpec("Mon PaaS", "shop.test"))
+	if len(ops) != 3 || ops[0].Type != "paas_vm_create" || ops[1].Type != "paas_disk_create" || ops[2].Type != "rproxy_create" {
+		t.Fatalf("got operations %+v, want the three of the document in their order", ops)
+	}
+	s.done(ops...)
+	id := ops[0].PaasID
+
+	t.Run("the page answers through the router under the vhost's name", func(t *testing.T) {
+		if code, body := s.fetch(router.Address, "shop.test", "/"); code != 200 {
+			t.Errorf("got %d %s, want 200", code, body)
+		}
+		if code, _ := s.fetch(router.Address, "other.test", "/"); code == 200 {
+			t.Error("a name that nobody asked for answers 200")
+		}
+	})
+	t.Run("a row written through PHP into MySQL is read back", func(t *testing.T) {
+		app := s.nodeWith("app")
+		s.call(app.Name, "deploy.put_release", map[string]any{"app": "a1", "release": 1,
+			"archive": archive(t, filepath.Join(top, "handlers", "deploy", "testdata", "guestbook"))})
+		code, body := s.fetch(router.Address, "shop.test", "/?add=hello-from-outside")
+		if code != 200 || !strings.Contains(body, "hello-from-outside") {
+			t.Fatalf("got %d %q, want the row that was written", code, body)
+		}
+		if code, body = s.fetch(router.Address, "shop.test", "/"); code != 200 || !strings.Contains(body, "hello-from-outside") {
+			t.Errorf("got %d %q, want the row in a later request too", code, body)
+		}
+	})
+	t.Run("the data outlives a reboot of the node", func(t *testing.T) {
+		app := s.nodeWith("app")
+		s.call(app.Name, "system.reboot", map[string]any{})
+		s.await(time.Minute, "the page to come back with its row", func() (bool, string) {
+			code, body := s.fetch(router.Address, "shop.test", "/")
+			return code == 200 && strings.Contains(body, "hello-from-outside"), body
+		})
+	})
+	t.Run("paas.info tells the truth in every field", func(t *testing.T) {
+		var info map[string]any
+		s.mustGandi(&info, "paas.info", id)
+		app := s.nodeWith("app")
+		for key, want := range map[string]any{"name": "Mon PaaS", "size": "s", "type": "phpmysql", "state": "running", "catalog_name": "phpmysql_s",
+			"ftp_server": app.Address, "datadisk_total_size": 10.0, "data_disk_additional_size": 0.0, "autorenew": nil, "need_upgrade": false} {
+			if got, there := info[key]; !there || got != want {
+				t.Errorf("%s: got %v, want %v", key, got, want)
+			}
+		}
+		for _, key := range []string{"console", "git_server", "owner", "user", "servers", "snapshot_profile", "vhosts", "date_start", "date_end", "date_end_commitment", "datacenter"} {
+			if _, there := info[key]; !there {
+				t.Errorf("%s is missing", key)
+			}
+		}
+		servers, _ := info["servers"].([]any)
+		if len(servers) != 1 {
+			t.Fatalf("got servers %v, want one", servers)
+		}
+		graphs, _ := servers[0].(map[string]any)["graph_urls"].(map[string]any)
+		for _, metric := range []string{"vcpu", "vdi", "vif"} {
+			urls, _ := graphs[metric].([]any)
+			if len(urls) == 0 {
+				t.Errorf("no graph of %s", metric)
+			}
+		}
+	})
+	t.Run("the chosen password opens neither log nor operation", func(t *testing.T) {
+		var list []map[string]any
+		s.mustGandi(&list, "operation.list")
+		for _, op := range list {
+			for key, value := range op {
+				if text, ok := value.(string); ok && strings.Contains(text, "correct-horse-42") {
+					t.Errorf("the password stands in %s of an operation", key)
+				}
+			}
+		}
+		if s.logContains("correct-horse-42") {
+			t.Error("the password stands in the log")
+		}
+	})
+	t.Run("deleting it leaves nothing of it", func(t *testing.T) {
+		var op gandiOperation
+		s.mustGandi(&op, "paas.delete", id)
+		s.done(op)
+		s.assertDeleted(router.Address, "shop.test", id)
+	})
+}
+
+func (s *site) assertDeleted(router, host string, id int64) {
+	s.t.Helper()
+	var list []map[string]any
+	s.mustGandi(&list, "paas.list")
+	if len(list) != 0 {
+		s.t.Errorf("got %v, want an empty list", list)
+	}
+	var f *fault
+	if err := s.gandi(nil, "paas.info", id); !errors.As(err, &f) || f.Code != 537542 {
+		s.t.Errorf("got %v, want fault 537542", err)
+	}
+	for _, n := range s.nodes() {
+		if strings.Join(n.Roles, ",") != "router" {
+			s.t.Errorf("node %+v is left", n)
+		}
+	}
+	if left := s.stateEntries("volumes"); len(left) != 0 {
+		s.t.Errorf("volumes are left: %v", left)
+	}
+	if left := s.stateEntries("machines"); len(left) != 1 {
+		s.t.Errorf("got machines %v, want the router's alone", left)
+	}
+	if code, _ := s.fetch(router, host, "/"); code == 200 {
+		s.t.Error("the router still serves the name")
+	}
+}
