@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type Prover struct {
 	Resolver string        // host:port; "" means the first name server of /etc/resolv.conf
 	Timeout  time.Duration // for one call; 0 means 5 s
 	TryFor   time.Duration // for one question; 0 means 2 s. There are two tries
+	Log      *slog.Logger  // questions without an answer, at debug level; nil: not logged
 	Clock    core.Clock
 
 	mu     sync.Mutex // protects the field below
@@ -142,6 +144,9 @@ func (p *Prover) txt(ctx context.Context, resolver, name string) ([]string, erro
 			return values, nil
 		}
 		last = err
+		if p.Log != nil {
+			p.Log.Debug("no answer from DNS", "name", name, "resolver", resolver, "err", err)
+		}
 		if ctx.Err() != nil {
 			break
 		}

@@ -1,0 +1,75 @@
+package orchestrator
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// states are libcloud's integers from before 1.0 (spec orchestrator 4).
+var states = map[core.CloudNodeState]int64{
+	core.CloudRunning:    0,
+	core.CloudRebooting:  1,
+	core.CloudTerminated: 2,
+	core.CloudPending:    3,
+	core.CloudUnknown:    4,
+	core.CloudStopping:   4,
+	core.CloudStopped:    5,
+	core.CloudSuspended:  6,
+	core.CloudError:      7,
+	core.CloudPaused:     8,
+}
+
+func stateNumber(s core.CloudNodeState) int64 {
+	if n, ok := states[s]; ok {
+		return n
+	}
+	return states[core.CloudUnknown]
+}
+
+func serveNodes(c *call) {
+	_, cloud, ok := c.open()
+	if !ok {
+		return
+	}
+	nodes, err := cloud.Nodes(c.ctx())
+	if err != nil {
+		c.failWork(err)
+		return
+	}
+	info := cloud.Info()
+	c.answer(func(e *encoder) {
+		list(e, "nodes", nodes, func(e *encoder, n *core.CloudNode) { e.node(info, n) })
+		e.ok()
+	})
+}
+
+// node writes the members of one node.
+func (e *encoder) node(info core.CloudInfo, n *core.CloudNode) {
+	e.str("cloud_type", info.Name)
+	e.key("extra")
+	if n.Extra == nil {
+		e.open('{')
+		e.close('}')
+	} else {
+		e.value(n.Extra)
+	}
+	e.str("id", n.ID)
+	e.str("name", n.Name)
+	e.strs("private_ips", n.PrivateIPs)
+	e.str("provider", info.Type)
+	e.strs("public_ips", n.PublicIPs)
+	e.int("state", stateNumber(n.State))
+	e.key("uuid")
+	e.uuid(n.ID, info.Type)
+}
+
+// uuid writes libcloud's identity of a node: the SHA-1 of id and driver type in hex.
+func (e *encoder) uuid(id, provider string) {
+	var text [128]byte
+	sum := sha1.Sum(append(append(append(text[:0], id...), ':'), provider...))
+	e.buf = append(e.buf, '"')
+	e.buf = hex.AppendEncode(e.buf, sum[:])
+	e.buf = append(e.buf, '"')
+}
