@@ -3,8 +3,8 @@ package agentapi
 // ProxyParams are the parameters of nginx.make_proxy. Unknown members are ignored, as the old agent did.
 //
 // Result:  null
-// Errors:  Exception (no destinations, equal ports), ValueError, NginxError (config test in the text), InitdError
-// Effects: app-servers.include, proxies.include, the backend table; reloads nginx if ReloadService
+// Errors:  Exception (no destinations, equal ports), ValueError, ParseError, PopenError (config test in the text), InitdError
+// Effects: app-servers.include, proxies.include; reloads nginx if ReloadService
 // Source:  spec agent-web 3.3
 type ProxyParams struct {
 	Hostname           string        `json:"hostname" rpc:"required"` // server_name, and the proxy's identity
@@ -20,10 +20,23 @@ type ProxyParams struct {
 	BackendMaxFails    *Text         `json:"backend_max_fails,omitempty"`
 	BackendFailTimeout *Text         `json:"backend_fail_timeout,omitempty"` // seconds
 	BackendWeight      *Text         `json:"backend_weight,omitempty"`
-	Templates          []any         `json:"templates,omitempty"`
+	Templates          []Template    `json:"templates,omitempty"`
 	ReloadService      *Bool         `json:"reload_service,omitempty"`    // default true
 	HashBackendName    *Bool         `json:"hash_backend_name,omitempty"` // default true
-	WriteProxies       *Bool         `json:"write_proxies,omitempty"`     // default true
+	WriteProxies       *Bool         `json:"write_proxies,omitempty"`     // default true; false: only upstreams are saved
+
+	// Members of callers from before Backends; they count only without it, except RestartService.
+	Roles          []any `json:"roles,omitempty"`   // ids, or objects with an id
+	Servers        []any `json:"servers,omitempty"` // addresses, or objects as in Backends
+	RestartService *Bool `json:"restart_service,omitempty"`
+}
+
+// Template is nginx configuration for a proxy: for the whole server, which replaces the default settings, or for the
+// location that has exactly this URI.
+type Template struct {
+	Content  string `json:"content"` // directives; one surrounding server block is taken off
+	Server   Bool   `json:"server,omitempty"`
+	Location string `json:"location,omitempty"`
 }
 
 // Destination is where a location's requests go: a role's servers, one host, or both.
@@ -51,7 +64,23 @@ type RemoveProxyParams struct {
 type UpstreamServerParams struct {
 	Backend            string `json:"backend" rpc:"required"` // upstream name; spec agent-web 3.8 says which patterns match
 	Server             any    `json:"server" rpc:"required"`
-	UpdateConf         *Bool  `json:"update_conf,omitempty"`          // default true
+	UpdateConf         *Bool  `json:"update_conf,omitempty"`          // default true; false: check, and change nothing
 	ReloadService      *Bool  `json:"reload_service,omitempty"`       // default true
-	UpdateBackendTable *Bool  `json:"update_backend_table,omitempty"` // default false
+	UpdateBackendTable *Bool  `json:"update_backend_table,omitempty"` // accepted; the files are the only table
+}
+
+// EnableSSLParams are the parameters of nginx.enable_ssl: serve a proxy over TLS too. An unknown hostname is no error.
+type EnableSSLParams struct {
+	Hostname         string `json:"hostname" rpc:"required"`
+	SSLPort          *Text  `json:"ssl_port,omitempty"`           // default 443
+	SSLCertificateID *Text  `json:"ssl_certificate_id,omitempty"` // null: the default certificate
+	UpdateConf       *Bool  `json:"update_conf,omitempty"`        // default true
+	ReloadService    *Bool  `json:"reload_service,omitempty"`     // default true
+}
+
+// DisableSSLParams are the parameters of nginx.disable_ssl, the reverse of enable_ssl.
+type DisableSSLParams struct {
+	Hostname      string `json:"hostname" rpc:"required"`
+	UpdateConf    *Bool  `json:"update_conf,omitempty"`    // default true
+	ReloadService *Bool  `json:"reload_service,omitempty"` // default true
 }

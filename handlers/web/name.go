@@ -69,3 +69,11 @@ func Address(s string) (string, error) {
 	}
 	return s, nil
 }
+
+// CheckRoleID refuses a role id that cannot be part of an upstream's name.
+func CheckRoleID(id string) error {
+	if id == "" || len(id) > 64 || !only(id, "-") {
+		return Invalid("invalid role id: %.80q", id)
+	}
+	return nil
+}
