@@ -28,10 +28,11 @@ const (
 		WHERE id = ? AND undoing = 0 AND ended_at = 0`
 	groupEnd = `UPDATE operation_group SET ended_at = ?, secret = NULL WHERE id = ?`
 
-	// River keeps a job as running when its process is killed; nobody else looks after it for a long time.
+	// River keeps a job as running when its process is killed; nobody else looks after it for a long time. "kind || ''"
+	// keeps SQLite from reading every job of the kind, finished ones too, instead of those in the few other states.
 	jobsFree = `UPDATE river_job SET state = 'available', scheduled_at = datetime('now', 'subsec')
-		WHERE kind = ? AND state IN ('running', 'retryable', 'scheduled')`
-	jobsLive         = `SELECT args FROM river_job WHERE kind = ? AND state IN ('available', 'pending', 'running', 'retryable', 'scheduled')`
+		WHERE kind || '' = ? AND state IN ('running', 'retryable', 'scheduled')`
+	jobsLive         = `SELECT args FROM river_job WHERE kind || '' = ? AND state IN ('available', 'pending', 'running', 'retryable', 'scheduled')`
 	groupsUnfinished = `SELECT id FROM operation_group WHERE ended_at = 0`
 )
 
