@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -58,6 +59,7 @@ type Registry struct {
 
 	mu      sync.Mutex // protects the fields below and the records of all operations
 	ops     map[string]*Op
+	ended   map[agentapi.OperationStatus]uint64 // since Open
 	closing bool
 	swept   time.Time
 }
@@ -70,7 +72,7 @@ func Open(o Options) (*Registry, error) {
 	if o.Grace == 0 {
 		o.Grace = 20 * time.Second
 	}
-	r := &Registry{opts: o, journal: journal{dir: o.Dir}, ops: map[string]*Op{}, swept: time.Now()}
+	r := &Registry{opts: o, journal: journal{dir: o.Dir}, ops: map[string]*Op{}, ended: map[agentapi.OperationStatus]uint64{}, swept: time.Now()}
 	r.stop, r.cancel = context.WithCancel(context.Background())
 	entries, err := r.journal.load(o.Log)
 	if err != nil {
@@ -155,6 +157,7 @@ func (r *Registry) run(ctx context.Context, t Task, op *Op) {
 
 	r.mu.Lock()
 	op.entry.end(raw, err, op.isCanceled())
+	r.ended[op.entry.Status]++
 	saved := op.entry
 	r.mu.Unlock()
 	if err := r.journal.save(saved); err != nil {
@@ -291,6 +294,13 @@ func (r *Registry) Counts() map[agentapi.OperationStatus]int {
 		counts[op.entry.Status]++
 	}
 	return counts
+}
+
+// Ended are the numbers of operations that ended since Open, by status.
+func (r *Registry) Ended() map[agentapi.OperationStatus]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.ended)
 }
 
 func (r *Registry) findLocked(id string) (*Op, error) {
