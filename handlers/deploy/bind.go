@@ -29,7 +29,9 @@ func renderDropIn(targets ...string) []byte {
 }
 
 // stopNote says, in the state directory, that we stopped a unit that ran. It is how a killed agent remembers to start it.
-func (s *Service) stopNote(unit string) string { return path.Join(s.dir, "stopped", unit) }
+func (s *Service) stopNote(unit string) string { return path.Join(s.stoppedDir(), unit) }
+
+func (s *Service) stoppedDir() string { return path.Join(s.dir, "stopped") }
 
 // seedNote lies on the volume from before a copied directory gets its name until it is bound: a copy that was never bound
 // is no more than a copy, and is made anew from what the host used in the meantime.
@@ -130,7 +132,7 @@ func (s *Service) stopUnit(ctx context.Context, c *host.Change, unit string) err
 	if err != nil || !state.Running() {
 		return err
 	}
-	if err := c.MkdirAll(path.Dir(s.stopNote(unit)), 0o700); err != nil {
+	if err := c.MkdirAll(s.stoppedDir(), 0o700); err != nil {
 		return err
 	}
 	if _, err := c.WriteFile(s.stopNote(unit), []byte("\n"), 0o600); err != nil {

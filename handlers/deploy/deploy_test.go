@@ -23,6 +23,18 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
+// TestMain puts temporary directories in memory: these tests write to disk, and wait for it, some thousand times.
+func TestMain(m *testing.M) {
+	const shm = "/dev/shm"
+	if dir, err := os.MkdirTemp(shm, "reeve-deploy-"); err == nil {
+		os.Setenv("TMPDIR", dir)
+		code := m.Run()
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name+".golden")

@@ -22,7 +22,7 @@ func (s *Service) Start(ctx context.Context) error {
 			errs = append(errs, s.mountAgain(ctx, l))
 		}
 	}
-	notes, err := s.host.ReadDir(path.Dir(s.stopNote("")))
+	notes, err := s.host.ReadDir(s.stoppedDir())
 	errs = append(errs, err)
 	for _, n := range notes {
 		if unitName.MatchString(n.Name()) {

@@ -30,7 +30,7 @@ func unpack(ctx context.Context, root *os.Root, archive []byte, max limits) erro
 	if err != nil {
 		return invalid("the archive is not in gzip form: %v", err)
 	}
-	u := &unpacker{root: root, max: max, left: max}
+	u := &unpacker{root: root, max: max, left: max, links: map[string]bool{}}
 	tr := tar.NewReader(zr)
 	for {
 		if err := context.Cause(ctx); err != nil {
@@ -47,14 +47,20 @@ func unpack(ctx context.Context, root *os.Root, archive []byte, max limits) erro
 			return err
 		}
 	}
+	// The checksum comes last, behind the padding.
+	if n, err := io.CopyN(io.Discard, zr, maxPadding); !errors.Is(err, io.EOF) {
+		return invalid("the archive is damaged after its end (%d bytes): %v", n, err)
+	}
 	return u.checkLinks()
 }
+
+const maxPadding = 16 << 20 // bytes; tar pads to 10 KiB unless told otherwise
 
 type unpacker struct {
 	root  *os.Root
 	max   limits
 	left  limits
-	links []string
+	links map[string]bool // symbolic links so far
 }
 
 func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
@@ -77,6 +83,9 @@ func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
 			return invalid("%.200q cannot be the name of a file", hdr.Name)
 		}
 		return nil
+	}
+	if u.behindLink(name) {
+		return invalid("%.200q lies behind a link of the archive", hdr.Name)
 	}
 	if hdr.Typeflag == tar.TypeDir {
 		return fileError(hdr.Name, u.root.MkdirAll(name, 0o700))
@@ -109,6 +118,16 @@ func localName(name string) (string, error) {
 	return path.Clean(name), nil
 }
 
+// behindLink says whether a directory on the way to name is a link. No archiver writes such entries.
+func (u *unpacker) behindLink(name string) bool {
+	for i := range len(name) {
+		if name[i] == '/' && u.links[name[:i]] {
+			return true
+		}
+	}
+	return false
+}
+
 func (u *unpacker) file(name string, hdr *tar.Header, r io.Reader) error {
 	if u.left.bytes -= hdr.Size; u.left.bytes < 0 {
 		return invalid("the archive holds more than %d bytes", u.max.bytes)
@@ -130,10 +149,10 @@ func (u *unpacker) file(name string, hdr *tar.Header, r io.Reader) error {
 }
 
 func (u *unpacker) symlink(name, target string) error {
-	if path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
+	if target == "" || path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
 		return invalid("link %.200q leads out of the archive", name)
 	}
-	u.links = append(u.links, name)
+	u.links[name] = true
 	return u.root.Symlink(target, name)
 }
 
@@ -144,7 +163,7 @@ func (u *unpacker) link(name, target string) error {
 		return err
 	}
 	st, err := u.root.Lstat(target)
-	if err != nil || !st.Mode().IsRegular() {
+	if u.behindLink(target) || err != nil || !st.Mode().IsRegular() {
 		return invalid("link %.200q names no file of the archive", name)
 	}
 	return u.root.Link(target, name)
@@ -153,7 +172,7 @@ func (u *unpacker) link(name, target string) error {
 // checkLinks follows every link when all of them are there: one that looks harmless can lead out through another. A link
 // to nothing was checked by its text alone, and is allowed.
 func (u *unpacker) checkLinks() error {
-	for _, name := range u.links {
+	for name := range u.links {
 		if _, err := u.root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return invalid("link %.200q leads out of the archive, or nowhere", name)
 		}
