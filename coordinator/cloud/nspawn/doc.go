@@ -36,7 +36,7 @@
 //
 // A binary that uses the driver must call Main first in main, because supervisors are started from that same binary:
 //
-//	if handled, code := nspawn.Main(os.Args[1:]); handled {
+//	if handled, code := nspawn.Main(os.Args); handled {
 //		os.Exit(code)
 //	}
 //

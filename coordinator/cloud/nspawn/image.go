@@ -30,8 +30,8 @@ const ImageID = "debian-12-reeve"
 
 // ImageOptions say what BuildImage makes. The zero value is useful.
 type ImageOptions struct {
-	// Cache is where images are kept, shared by every instance of this host. "" means DefaultImageCache.
-	Cache string
+	// CacheDir is where images are kept, shared by every instance of this host. "" means DefaultImageCache.
+	CacheDir string
 	// ID and Name are what clients see. "" means ImageID and "Debian 12 with the Reeve agent".
 	ID, Name string
 	// Mirror is a Debian mirror. "" means http://deb.debian.org/debian.
@@ -50,7 +50,7 @@ func DefaultImageCache() string {
 }
 
 func (o ImageOptions) withDefaults() ImageOptions {
-	o.Cache = cmp.Or(o.Cache, DefaultImageCache())
+	o.CacheDir = cmp.Or(o.CacheDir, DefaultImageCache())
 	o.ID = cmp.Or(o.ID, ImageID)
 	o.Name = cmp.Or(o.Name, "Debian 12 with the Reeve agent")
 	o.Mirror = cmp.Or(o.Mirror, "http://deb.debian.org/debian")
@@ -75,19 +75,19 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 	if progress == nil {
 		progress = func(string, int, int, string) {}
 	}
-	if strings.ContainsAny(o.Cache, ":,\\") || !filepath.IsAbs(o.Cache) {
-		return Image{}, core.Errorf(core.Invalid, core.ObjImage, "image cache %q: want an absolute path without : , \\", o.Cache)
+	if strings.ContainsAny(o.CacheDir, ":,\\") || !filepath.IsAbs(o.CacheDir) {
+		return Image{}, core.Errorf(core.Invalid, core.ObjImage, "image cache %q: want an absolute path without : , \\", o.CacheDir)
 	}
-	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+	if err := os.MkdirAll(o.CacheDir, 0o755); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
 	}
-	lock, err := lockFileContext(ctx, filepath.Join(o.Cache, "lock"), func() { progress("wait", 0, 0, "another build is under way") })
+	lock, err := lockFileContext(ctx, filepath.Join(o.CacheDir, "lock"), func() { progress("wait", 0, 0, "another build is under way") })
 	if err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
 	}
 	defer lock.Close()
 	recipe := newRecipe(o.Mirror)
-	home := filepath.Join(o.Cache, recipe.hash())
+	home := filepath.Join(o.CacheDir, recipe.hash())
 	if err := buildBase(ctx, home, recipe, progress); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "build the base image")
 	}
@@ -99,7 +99,7 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 		}
 		image.Layers = slices.Insert(image.Layers, 0, layer)
 	}
-	if err := writeJSON(filepath.Join(o.Cache, o.ID+".json"), image); err != nil {
+	if err := writeJSON(filepath.Join(o.CacheDir, o.ID+".json"), image); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
 	}
 	progress("done", 1, 1, image.ID)

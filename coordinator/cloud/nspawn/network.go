@@ -18,7 +18,6 @@ import (
 
 const (
 	forwardFile = "/proc/sys/net/ipv4/ip_forward"
-	bridgeCalls = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	inotifyFile = "/proc/sys/fs/inotify/max_user_instances"
 )
 
@@ -33,6 +32,9 @@ func (d *Driver) ensureNetwork(ctx context.Context) error {
 		d.rejoin(bridge)
 	}
 	if err := setSysctl(forwardFile, "1"); err != nil {
+		return err
+	}
+	if err := allowForwarding(ctx, d.opts.Bridge); err != nil {
 		return err
 	}
 	if d.tableComplete(ctx) {
@@ -112,9 +114,7 @@ func (d *Driver) rejoin(bridge netlink.Link) {
 	}
 }
 
-// ruleset is the instance's nft table, replaced as a whole. The forward chain matters on hosts whose own FORWARD policy
-// drops, and for bridged packets where bridge-nf-call-iptables is set; it cannot overrule a drop elsewhere, so
-// forwardRules adds to the host's iptables chain too.
+// ruleset is the instance's nft table, replaced as a whole, never anything else of the host's rules.
 func ruleset(app, bridge string, subnet netip.Prefix) string {
 	return fmt.Sprintf(`table ip %[1]s
 delete table ip %[1]s
@@ -123,13 +123,8 @@ table ip %[1]s {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr %[3]s oifname != "%[2]s" masquerade
 	}
-	chain forward {
-		type filter hook forward priority filter; policy accept;
-		iifname "%[2]s" accept
-		oifname "%[2]s" accept
-	}
 }
-%[4]s`, tableName(app), bridge, subnet, "")
+`, tableName(app), bridge, subnet)
 }
 
 // tableName is the instance's nft table; nft identifiers know no hyphen at the places that matter to us.
@@ -154,7 +149,7 @@ func nft(ctx context.Context, rules string) error {
 // removeNetwork takes the instance's bridge and table away; what is not there is success.
 func removeNetwork(ctx context.Context, app, bridge, alias string) error {
 	table := tableName(app)
-	err := nft(ctx, "table ip "+table+"\ndelete table ip "+table+"\n")
+	err := errors.Join(nft(ctx, "table ip "+table+"\ndelete table ip "+table+"\n"), forbidForwarding(ctx, bridge))
 	link, lookup := netlink.LinkByName(bridge)
 	if _, ok := errors.AsType[netlink.LinkNotFoundError](lookup); ok {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -73,21 +74,27 @@ func (d *Driver) resumeNode(n *node) error {
 }
 
 // Teardown removes an instance with everything it has on this host: nodes, volumes, bridge, nft table, cgroups and the
-// state directory. It knows the instance by the stamp in its state directory and touches nothing else. The image cache
-// stays. No driver may have the state directory open.
-func Teardown(ctx context.Context, stateDir string) error {
+// state directory. It knows the instance by the stamp in o.StateDir, which outranks the other options, and touches nothing
+// that does not carry the stamp. The image cache stays. No driver may have the state directory open. What is not there is
+// success.
+func Teardown(ctx context.Context, o Options) error {
 	var inst instance
-	if err := readJSON(filepath.Join(stateDir, fileInstance), &inst); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			if _, err := os.Stat(stateDir); errors.Is(err, os.ErrNotExist) {
-				return nil
-			}
-			return core.Errorf(core.Invalid, core.ObjCloud, "%s is no state directory of the nspawn cloud", stateDir)
+	err := readJSON(filepath.Join(o.StateDir, fileInstance), &inst)
+	if errors.Is(err, fs.ErrNotExist) {
+		entries, err := os.ReadDir(o.StateDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
+		if err != nil || len(entries) > 0 {
+			return core.Errorf(core.Invalid, core.ObjCloud, "%s is no state directory of the nspawn cloud", o.StateDir)
+		}
+		return os.Remove(o.StateDir)
+	}
+	if err != nil {
 		return core.Wrap(core.Unavailable, core.ObjCloud, err, "state directory")
 	}
-	o, err := Options{StateDir: stateDir, AppName: inst.App, Bridge: inst.Bridge, Subnet: inst.Subnet}.withDefaults()
-	if err != nil {
+	o.AppName, o.Bridge, o.Subnet = inst.App, inst.Bridge, inst.Subnet
+	if o, err = o.withDefaults(); err != nil {
 		return core.Wrap(core.Invalid, core.ObjCloud, err, "state directory")
 	}
 	d := &Driver{opts: o, log: o.Log, nodes: map[string]*node{}, closing: make(chan struct{})}
@@ -95,7 +102,7 @@ func Teardown(ctx context.Context, stateDir string) error {
 		return core.Wrap(core.Unsupported, core.ObjCloud, err, "control groups")
 	}
 	if d.lock, err = lockFile(d.path("lock")); err != nil {
-		return core.Errorf(core.Busy, core.ObjCloud, "a coordinator still uses %s: stop it first", stateDir)
+		return core.Errorf(core.Busy, core.ObjCloud, "a coordinator still uses %s: stop it first", o.StateDir)
 	}
 	defer d.Close()
 	return d.teardown(ctx)

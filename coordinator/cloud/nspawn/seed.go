@@ -62,14 +62,8 @@ func (s *supervisor) plantSeed() error {
 // file's own place, as a dangling /etc/resolv.conf, is replaced and not followed.
 func plant(root *os.Root, f core.BootstrapFile) error {
 	name := strings.TrimPrefix(path.Clean(f.Path), "/")
-	if dir := path.Dir(name); dir != "." {
-		mode := fs.FileMode(0o755)
-		if f.Mode.Perm()&0o077 == 0 && path.Base(dir) == ".ssh" {
-			mode = 0o700
-		}
-		if err := root.MkdirAll(dir, mode); err != nil {
-			return err
-		}
+	if err := plantDir(root, path.Dir(name), f.Mode); err != nil {
+		return err
 	}
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -83,6 +77,21 @@ func plant(root *os.Root, f core.BootstrapFile) error {
 		return err
 	}
 	return file.Chmod(f.Mode.Perm()) // whatever our umask is
+}
+
+// plantDir makes the directory of a file where there is none; that of a private file is private too.
+func plantDir(root *os.Root, dir string, file fs.FileMode) error {
+	if dir == "." {
+		return nil
+	}
+	if err := root.MkdirAll(path.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	mode := fs.FileMode(0o755)
+	if file.Perm()&0o077 == 0 {
+		mode = 0o700
+	}
+	return ignore(root.Mkdir(dir, mode), fs.ErrExist)
 }
 
 // checkFiles refuses bootstrap files that cannot be put in place.

@@ -40,12 +40,12 @@ const (
 )
 
 // Main answers the hidden subcommand of this driver: a binary that uses the driver calls it first in main (a test binary
-// in TestMain) with os.Args[1:] and, when handled, exits with code.
+// in TestMain) with os.Args and, when handled, exits with code.
 func Main(args []string) (handled bool, code int) {
-	if len(args) != 2 || args[0] != superviseCommand {
+	if len(args) != 3 || args[1] != superviseCommand {
 		return false, 0
 	}
-	return true, runSupervisor(args[1])
+	return true, runSupervisor(args[2])
 }
 
 // supervisor looks after one node: it mounts its disk, starts nspawn, hears its readiness, starts it again after a reboot

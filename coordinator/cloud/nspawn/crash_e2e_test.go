@@ -1,0 +1,279 @@
+//go:build e2e
+
+package nspawn_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"encoding/json"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
+	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/test/hosts"
+)
+
+// driveEnv makes this test binary a coordinator that only creates and destroys, to be killed at any moment. Its value is
+// a file with driveOptions.
+const driveEnv = "REEVE_TEST_DRIVE"
+
+type driveOptions struct {
+	StateDir, Bridge string
+	Subnet           netip.Prefix
+	Image            nspawn.Image
+}
+
+func (o driveOptions) nspawn() nspawn.Options {
+	return nspawn.Options{StateDir: o.StateDir, Bridge: o.Bridge, AppName: o.Bridge, Subnet: o.Subnet, Images: []nspawn.Image{o.Image}}
+}
+
+func drive(file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	var o driveOptions
+	if err := json.Unmarshal(data, &o); err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	d, err := nspawn.Open(ctx, o.nspawn())
+	if err != nil {
+		panic(err)
+	}
+	v, err := d.CreateVolume(ctx, "volume", 16<<20)
+	if err != nil {
+		panic(err)
+	}
+	for i := 0; ; i++ {
+		n, err := d.CreateNode(ctx, core.NodeSpec{Key: "node-" + strconv.Itoa(i%2), Name: "victim"})
+		if err != nil {
+			panic(err)
+		}
+		if _, err := d.AttachVolume(ctx, v.ID, n.ID); err == nil {
+			_ = d.WaitReady(ctx, n.ID)
+			_ = d.RebootNode(ctx, n.ID)
+			_ = d.StopNode(ctx, n.ID)
+			_ = d.StartNode(ctx, n.ID)
+		}
+		_ = d.DestroyNode(ctx, n.ID)
+	}
+}
+
+// TestAKillAtAnyMomentLeavesNothing kills a process that uses the driver, again and again and each time somewhere else,
+// and looks whether the next one can go on with what it finds.
+func TestAKillAtAnyMomentLeavesNothing(t *testing.T) {
+	i := hosts.NewInstance(t)
+	o := driveOptions{i.StateDir, i.Bridge, i.Subnet, hosts.Image(t, false)}
+	file := filepath.Join(t.TempDir(), "drive.json")
+	data, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), driveEnv+"="+file)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(20+rand.IntN(900)) * time.Millisecond) // the moment is the point, not a wait for anything
+		if err := cmd.Process.Signal(unix.SIGKILL); err != nil {
+			t.Fatalf("it ended by itself: %v", err)
+		}
+		_ = cmd.Wait()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	d, err := nspawn.Open(ctx, o.nspawn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	t.Run("what is half made is completed by the same key", func(t *testing.T) {
+		n, err := d.CreateNode(ctx, core.NodeSpec{Key: "node-0", Name: "victim"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.StartNode(ctx, n.ID); err != nil { // it may have been stopped when the kill came
+			t.Fatal(err)
+		}
+		if err := d.WaitReady(ctx, n.ID); err != nil {
+			console, _ := d.Console(ctx, n.ID)
+			t.Fatalf("%v\n%s", err, console)
+		}
+	})
+	t.Run("everything can be destroyed", func(t *testing.T) {
+		nodes, err := d.Nodes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(nodes) > 2 {
+			t.Errorf("got %d nodes for two keys", len(nodes))
+		}
+		for _, n := range nodes {
+			if err := d.DestroyNode(ctx, n.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, left := range nspawn.Leftovers(i.StateDir+"/nodes", "none-such", "none-such") {
+			if left != "directory "+i.StateDir+"/nodes" {
+				t.Errorf("left behind: %s", left)
+			}
+		}
+	})
+}
+
+func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
+	c := hosts.NewCloud(t, false)
+	h := c.Boot(t, hosts.Options{})
+	reopen := func(t *testing.T) {
+		t.Helper()
+		o := c.Options()
+		o.Images = []nspawn.Image{hosts.Image(t, false)}
+		d, err := nspawn.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		c.Driver = d
+	}
+	boot := h.BootID(t)
+	t.Run("a running one is adopted as it is", func(t *testing.T) {
+		c.Driver.Close()
+		reopen(t)
+		h.WaitReady(t)
+		if now := h.BootID(t); now != boot {
+			t.Error("it was booted again")
+		}
+		c.Driver.Close()
+	})
+	t.Run("it reboots while no coordinator is there", func(t *testing.T) {
+		reopen(t)
+		h.WaitReady(t)
+		go h.Try(t, "systemctl", "reboot")
+		hosts.Eventually(t, "the reboot is under way", func() bool {
+			n, err := c.Node(t.Context(), h.ID)
+			return err == nil && n.State == core.CloudRebooting
+		})
+		c.Driver.Close()
+		reopen(t)
+		h.WaitReady(t)
+		if now := h.BootID(t); now == boot {
+			t.Error("it was not booted again")
+		}
+	})
+	t.Run("one whose supervisor dies gets another and runs on", func(t *testing.T) {
+		boot := h.BootID(t)
+		killSupervisor(t, c, h)
+		hosts.Eventually(t, "another supervisor is there", func() bool { return supervisor(t, c, h) > 0 })
+		h.WaitReady(t)
+		if now := h.BootID(t); now != boot {
+			t.Error("it was booted again")
+		}
+		h.Reboot(t)
+		if now := h.BootID(t); now == boot {
+			t.Error("it does not reboot any more")
+		}
+	})
+	t.Run("one whose supervisor died with the coordinator is adopted too", func(t *testing.T) {
+		boot := h.BootID(t)
+		c.Driver.Close()
+		killSupervisor(t, c, h)
+		reopen(t)
+		h.WaitReady(t)
+		if now := h.BootID(t); now != boot {
+			t.Error("it was booted again")
+		}
+		_, _ = h.Try(t, "systemctl", "poweroff")
+		hosts.Eventually(t, "the node is stopped", func() bool {
+			n, err := c.Node(t.Context(), h.ID)
+			return err == nil && n.State == core.CloudStopped
+		})
+	})
+	t.Run("one that was powered off stays off when the coordinator comes back", func(t *testing.T) {
+		c.Driver.Close()
+		reopen(t)
+		if n, err := c.Node(t.Context(), h.ID); err != nil || n.State != core.CloudStopped {
+			t.Errorf("got %s, %v; want stopped", n.State, err)
+		}
+		if err := c.StartNode(t.Context(), h.ID); err != nil {
+			t.Fatal(err)
+		}
+		h.WaitReady(t)
+	})
+	t.Run("one that lost everything boots again", func(t *testing.T) {
+		boot := h.BootID(t)
+		c.Driver.Close()
+		killSupervisor(t, c, h)
+		killNode(t, c, h)
+		reopen(t)
+		h.WaitReady(t)
+		if now := h.BootID(t); now == boot {
+			t.Error("it was not booted again")
+		}
+	})
+}
+
+type run struct {
+	Supervisor, Nspawn, Leader struct{ PID int }
+}
+
+func runOf(t *testing.T, c *hosts.Cloud, h *hosts.Host) run {
+	t.Helper()
+	var r run
+	data, err := os.ReadFile(filepath.Join(c.StateDir, "nodes", h.ID, "run.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// supervisor is the pid of the node's living supervisor, 0 when there is none.
+func supervisor(t *testing.T, c *hosts.Cloud, h *hosts.Host) int {
+	pid := runOf(t, c, h).Supervisor.PID
+	if unix.Kill(pid, 0) != nil {
+		return 0
+	}
+	return pid
+}
+
+func killSupervisor(t *testing.T, c *hosts.Cloud, h *hosts.Host) {
+	t.Helper()
+	killAndWait(t, runOf(t, c, h).Supervisor.PID)
+}
+
+func killNode(t *testing.T, c *hosts.Cloud, h *hosts.Host) {
+	t.Helper()
+	r := runOf(t, c, h)
+	killAndWait(t, r.Leader.PID)
+	killAndWait(t, r.Nspawn.PID)
+}
+
+func killAndWait(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // gone already
+	}
+	defer unix.Close(fd)
+	_ = unix.Kill(pid, unix.SIGKILL)
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000); n != 1 {
+		t.Fatalf("process %d does not end: %v", pid, err)
+	}
+}

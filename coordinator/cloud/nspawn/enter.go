@@ -1,0 +1,61 @@
+package nspawn
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// Exec runs a command inside a running node as root, in the node's namespaces and within its limits, and returns what it
+// wrote to its standard output. It is for tests and for looking around; everything else goes through the agent or SSH.
+//
+// Errors: not_found, unavailable (the node does not run). A command that fails gives an *exec.ExitError, with what it
+// wrote to its standard error in the text.
+func (d *Driver) Exec(ctx context.Context, id string, stdin io.Reader, argv ...string) ([]byte, error) {
+	n, err := d.find(id)
+	if err != nil {
+		return nil, err
+	}
+	rec, run := n.snapshot()
+	if !run.Leader.alive() {
+		return nil, core.Errorf(core.Unavailable, core.ObjNode, "node %s does not run", id)
+	}
+	group := d.cgroups.group(rec.App, rec.Machine, "exec")
+	if err := group.create(); err != nil {
+		return nil, err
+	}
+	defer func() { _ = group.removeOnce() }() // busy while another command runs, or when this one left a process behind
+	args := append([]string{"-t", strconv.Itoa(run.Leader.PID), "-m", "-u", "-i", "-n", "-p", "--"}, argv...)
+	cmd := exec.CommandContext(ctx, "nsenter", args...)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}
+	cmd.Dir = "/"
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	if err := group.start(cmd); err != nil {
+		return nil, err
+	}
+	if err := cmd.Wait(); err != nil {
+		return stdout.Bytes(), fmt.Errorf("%s: %w: %s", argv[0], err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return stdout.Bytes(), nil
+}
+
+// Console returns what the node's PID 1 and nspawn wrote, at most the last mebibyte or so.
+func (d *Driver) Console(_ context.Context, id string) ([]byte, error) {
+	n, err := d.find(id)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(n.dir, fileConsole))
+	if err != nil {
+		return nil, core.Wrap(core.Unavailable, core.ObjNode, err, "read the console log")
+	}
+	return data, nil
+}
