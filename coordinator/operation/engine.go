@@ -132,7 +132,8 @@ func New(o Options) (*Engine, error) {
 		Workers:                     workers,
 		FetchPollInterval:           o.Poll,
 		FetchCooldown:               o.Poll / 2,
-		JobTimeout:                  -1, // every step has its own deadline
+		JobTimeout:                  -1,                        // every step has its own deadline
+		RescueStuckJobsAfter:        10 * 365 * 24 * time.Hour, // a long group is not stuck; Requeue takes back what is
 		CompletedJobRetentionPeriod: time.Hour,
 		PollOnly:                    true,
 	})
@@ -147,7 +148,10 @@ func New(o Options) (*Engine, error) {
 // start.
 func (e *Engine) Run(ctx context.Context) error {
 	n, err := e.opts.Store.Requeue(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil // asked to stop before there was work
+	case err != nil:
 		return fmt.Errorf("take unfinished operations back: %w", err)
 	}
 	if n > 0 {
@@ -187,7 +191,8 @@ type errStop struct {
 
 func (e *errStop) Error() string { return e.reason }
 
-// runGroup brings a group to its end. An error means that the engine itself could not work (stopping, or the store does
+// runGroup brings a group to its end. What happened is recorded also while the engine stops (context.WithoutCancel), so
+// that the next start does not repeat it. An error means that the engine itself could not work (stopping, or the store does
 // not answer), never that a step failed.
 func (e *Engine) runGroup(ctx context.Context, id string) error {
 	g, err := e.opts.Store.Group(ctx, id)
@@ -217,6 +222,7 @@ func (e *Engine) runGroup(ctx context.Context, id string) error {
 }
 
 func (e *Engine) end(ctx context.Context, id, trouble string) error {
+	ctx = context.WithoutCancel(ctx)
 	if err := e.opts.Store.EndGroup(ctx, id, now(), trouble); err != nil {
 		return err
 	}
@@ -256,11 +262,11 @@ func (e *Engine) forward(ctx context.Context, g *GroupState) (*errStop, error) {
 		switch {
 		case errors.As(err, &stop):
 			g.UndoOf, g.UndoStatus, g.UndoReason = op.ID, stop.status, stop.reason
-			return stop, e.opts.Store.BeginUndo(ctx, g.ID, op.ID, stop.status, stop.reason)
+			return stop, e.opts.Store.BeginUndo(context.WithoutCancel(ctx), g.ID, op.ID, stop.status, stop.reason)
 		case err != nil:
 			return nil, err
 		}
-		if err := e.opts.Store.Complete(ctx, op.ID, now()); err != nil {
+		if err := e.opts.Store.Complete(context.WithoutCancel(ctx), op.ID, now()); err != nil {
 			return nil, err
 		}
 		op.Status = StatusCompleted
@@ -286,7 +292,7 @@ func (e *Engine) steps(ctx context.Context, g *GroupState, op *Record) error {
 		}
 		e.opts.Boundary(Point{op.Kind, step.Name, "done"})
 		rec := StepRecord{Name: step.Name, Done: true, Output: run.output, StartedAt: started, EndedAt: now(), Attempts: attempts}
-		if err := e.opts.Store.StepDone(ctx, op.ID, i, rec); err != nil {
+		if err := e.opts.Store.StepDone(context.WithoutCancel(ctx), op.ID, i, rec); err != nil {
 			return err
 		}
 		g.Steps[op.ID] = append(g.Steps[op.ID], rec)
@@ -312,7 +318,7 @@ func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Durat
 				return n, &errStop{StatusCanceled, "canceled on request"}
 			}
 		}
-		err := fn(stepCtx)
+		err := guarded(stepCtx, fn)
 		if err == nil {
 			return n, nil
 		}
@@ -337,6 +343,16 @@ func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Durat
 		case <-time.After(wait):
 		}
 	}
+}
+
+// guarded turns a panic of a step into an error that is not temporary: the group is undone instead of being tried for days.
+func guarded(ctx context.Context, fn func(context.Context) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("internal error: %v", v)
+		}
+	}()
+	return fn(ctx)
 }
 
 // backward takes back every step that was done or begun, and returns what could not be taken back.
@@ -368,7 +384,7 @@ func (e *Engine) backward(ctx context.Context, g *GroupState) (trouble string, e
 				return "", err
 			}
 			if s < len(recs) {
-				if err := e.opts.Store.StepUndone(ctx, op.ID, s); err != nil {
+				if err := e.opts.Store.StepUndone(context.WithoutCancel(ctx), op.ID, s); err != nil {
 					return "", err
 				}
 			}
