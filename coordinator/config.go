@@ -112,8 +112,8 @@ func loadConfig(path string, explicit bool, flags *pflag.FlagSet, environ func(s
 			}
 		}
 	})
-	flags.Visit(func(f *pflag.Flag) {
-		if g := set.Lookup(f.Name); g != nil {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if g := set.Lookup(f.Name); g != nil && f.Changed {
 			v := f.Value.String()
 			if s, ok := f.Value.(pflag.SliceValue); ok {
 				v = strings.Join(s.GetSlice(), ",")

@@ -147,10 +147,11 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 }
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {
-	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, PublicURL: c.cfg.PublicURL})
+	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
-		gandiDialect.Mount(), orchestratorDialect.Mount(),
+		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail},
+		orchestratorDialect.Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
 	)
 	if err != nil {
