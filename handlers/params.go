@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -64,6 +65,9 @@ func paramFields(t reflect.Type) []paramField {
 }
 
 func decodeParams(method string, raw json.RawMessage, fields []paramField, into any) error {
+	if string(raw) == "{}" && !slices.ContainsFunc(fields, func(f paramField) bool { return f.required }) {
+		return nil // the ordinary call of a reader
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
 		return typeError("%s() argument after ** must be a mapping", method)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/internal/jsonobject"
 	"github.com/reeve-paas/reeve/crypto/envelope"
 )
 
@@ -61,7 +62,7 @@ func New(agentURL string, key envelope.Key, o *Options) (*Client, error) {
 	if key.IsZero() {
 		return nil, errors.New("agent client: no key")
 	}
-	c := &Client{base: base, key: key, prefix: rand.Text()[:12]}
+	c := &Client{base: base, key: key, prefix: rand.Text()[:8]}
 	if o != nil {
 		c.opts = *o
 	}
@@ -130,7 +131,7 @@ func (c *Client) call(ctx context.Context, namespace, name string, params, resul
 		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
 		defer cancel()
 	}
-	id := c.prefix + "-" + strconv.FormatUint(c.calls.Add(1), 10)
+	id := c.prefix + strconv.FormatUint(c.calls.Add(1), 36)
 	plaintext, err := encodeRequest(id, name, params)
 	if err != nil {
 		return err
@@ -160,16 +161,9 @@ func encodeRequest(id, method string, params any) ([]byte, error) {
 // exchange carries one request to the agent and returns the plaintext of its reply.
 func (c *Client) exchange(ctx context.Context, namespace string, plaintext []byte) ([]byte, error) {
 	body, date, signature := envelope.Seal(c.key, plaintext, c.opts.Now())
-	target := *c.base
-	target.Path = "/" + namespace
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, unavailable(ErrTransport, err)
-	}
+	req := c.request(ctx, namespace, body)
 	req.Header["Date"] = []string{date}
 	req.Header["X-Signature"] = []string{signature}
-	req.Header["Content-Type"] = jsonType
-	req.Header["X-Idempotency-Key"] = nil // not sent; lets the transport repeat the request on a connection that was closed
 	if c.opts.ServerID != "" {
 		req.Header.Set("X-Server-Id", c.opts.ServerID)
 	}
@@ -190,21 +184,35 @@ func (c *Client) exchange(ctx context.Context, namespace string, plaintext []byt
 
 var jsonType = []string{"application/json"}
 
+// request is a POST of body. It is put together by hand, because parsing the same URL again for each call costs as much as
+// signing it.
+func (c *Client) request(ctx context.Context, namespace string, body []byte) *http.Request {
+	target := *c.base
+	target.Path = "/" + namespace
+	req := &http.Request{
+		Method: http.MethodPost, URL: &target, Host: target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type":      jsonType,
+			"X-Idempotency-Key": nil, // not sent; lets the transport repeat the request on a connection that was closed
+		},
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+		ContentLength: int64(len(body)),
+	}
+	return req.WithContext(ctx)
+}
+
 // open checks that a reply was sealed with our key, lately.
 func (c *Client) open(resp *http.Response, body []byte) ([]byte, error) {
 	date := resp.Header.Get("Date")
-	plaintext, err := envelope.Open(c.key, body, date, resp.Header.Get("X-Signature"))
+	opened, err := envelope.OpenFull(c.key, body, date, resp.Header.Get("X-Signature"))
 	if err != nil {
 		return nil, unavailable(ErrReply, err)
 	}
-	at, err := envelope.ParseDate(date)
-	if err != nil {
-		return nil, unavailable(ErrReply, err)
-	}
-	if age := c.opts.Now().Sub(at); c.opts.MaxClockSkew > 0 && age.Abs() > c.opts.MaxClockSkew {
+	if age := c.opts.Now().Sub(opened.Date); c.opts.MaxClockSkew > 0 && age.Abs() > c.opts.MaxClockSkew {
 		return nil, unavailable(ErrReply, fmt.Errorf("it is dated %s, %s from our clock", date, age.Round(time.Second)))
 	}
-	return plaintext, nil
+	return opened.Plaintext, nil
 }
 
 // readAll reads a body into one buffer when its length is known.
@@ -224,41 +232,29 @@ func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	return body, err
 }
 
-// reply is the object inside a reply's envelope.
-type reply struct {
-	ID     json.RawMessage `json:"id"`
-	Result json.RawMessage `json:"result"`
-	Error  *struct {
-		Code    int           `json:"code"`
-		Message string        `json:"message"`
-		Data    any           `json:"data"`
-		Kind    agentapi.Kind `json:"kind"`
-	} `json:"error"`
-}
+var replyMembers = []string{"id", "result", "error"}
 
-// decodeReply checks that a reply answers the request of this id.
+// decodeReply checks that a reply answers the request of this id, and decodes what it says.
 func decodeReply(plaintext []byte, id string, result any) error {
-	var r reply
-	if err := json.Unmarshal(plaintext, &r); err != nil {
-		return unavailable(ErrReply, err)
+	var values [3]json.RawMessage
+	if !json.Valid(plaintext) || !jsonobject.Lookup(plaintext, replyMembers, values[:]) {
+		return unavailable(ErrReply, errors.New("it is no JSON object"))
 	}
-	var got string
-	if err := json.Unmarshal(r.ID, &got); err != nil || got != id {
-		unread := r.Error != nil && got == "" // the agent could not read the request, and says so without its id
-		if !unread {
-			return unavailable(ErrReply, errors.New("it answers another request"))
-		}
+	gotID, value, failure := values[0], values[1], values[2]
+	unread := failure != nil && string(gotID) == `""` // the agent could not read the request, and says so without its id
+	if string(gotID) != `"`+id+`"` && !unread {
+		return unavailable(ErrReply, errors.New("it answers another request"))
 	}
-	if r.Error != nil {
-		return agentError(r.Error.Code, r.Error.Message, r.Error.Data, r.Error.Kind)
+	if failure != nil {
+		return agentError(failure)
 	}
-	if r.Result == nil {
+	if value == nil {
 		return unavailable(ErrReply, errors.New("it has neither result nor error"))
 	}
 	if result == nil {
 		return nil
 	}
-	if err := json.Unmarshal(r.Result, result); err != nil {
+	if err := json.Unmarshal(value, result); err != nil {
 		return &agentapi.Error{Kind: agentapi.KindInternal, Class: "ValueError", Text: "the agent's result has another form: " + err.Error(), Err: err}
 	}
 	return nil

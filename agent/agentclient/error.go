@@ -2,6 +2,7 @@ package agentclient
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,21 +57,30 @@ func refused(resp *http.Response, body []byte) error {
 
 // agentError is the agent's error object as the value it was made of. An agent that sends no kind, or one we do not know,
 // is an old one, or a newer one than us.
-func agentError(code int, message string, data any, kind agentapi.Kind) error {
-	class, text, ok := strings.Cut(message, ": ")
+func agentError(object json.RawMessage) error {
+	var e struct {
+		Code    int           `json:"code"`
+		Message string        `json:"message"`
+		Data    any           `json:"data"`
+		Kind    agentapi.Kind `json:"kind"`
+	}
+	if err := json.Unmarshal(object, &e); err != nil {
+		return unavailable(ErrReply, err)
+	}
+	class, text, ok := strings.Cut(e.Message, ": ")
 	if !ok || strings.ContainsAny(class, " '\"") {
-		class, text = "", message
+		class, text = "", e.Message
 	}
-	if code != agentapi.CodeInternal && data != nil { // the wire's own errors name in data what they are about
-		text = fmt.Sprintf("%s: %v", text, data)
+	if e.Code != agentapi.CodeInternal && e.Data != nil { // the wire's own errors name in data what they are about
+		text = fmt.Sprintf("%s: %v", text, e.Data)
 	}
-	switch kind {
+	switch e.Kind {
 	case agentapi.KindInternal, agentapi.KindInvalid, agentapi.KindNotFound, agentapi.KindConflict, agentapi.KindConfigTest,
 		agentapi.KindUnavailable, agentapi.KindUnsupported:
 	default:
-		kind = kindOfCode(code)
+		e.Kind = kindOfCode(e.Code)
 	}
-	return &agentapi.Error{Code: code, Kind: kind, Class: class, Text: text}
+	return &agentapi.Error{Code: e.Code, Kind: e.Kind, Class: class, Text: text}
 }
 
 func kindOfCode(code int) agentapi.Kind {

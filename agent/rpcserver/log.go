@@ -12,7 +12,7 @@ import (
 // log writes the one line of a request. It has no parameter values and no result.
 func (s *Server) log(c *call, r *http.Request, failure *wireError, took time.Duration, size int) {
 	level := slog.LevelInfo
-	if failure == nil && c.method.ReadOnly {
+	if failure == nil && c.method != nil && c.method.ReadOnly {
 		level = slog.LevelDebug // polling would fill the journal
 	}
 	if !s.opts.Log.Enabled(context.Background(), level) {
@@ -27,7 +27,7 @@ func (s *Server) log(c *call, r *http.Request, failure *wireError, took time.Dur
 		slog.Int64("request_bytes", r.ContentLength),
 		slog.Int("reply_bytes", size),
 	}
-	if c.known && c.method.Command {
+	if c.method != nil && c.method.Command {
 		attrs = append(attrs, slog.Any("params", c.request.paramNames()))
 	}
 	if failure != nil {

@@ -2,6 +2,7 @@ package rpcserver
 
 import (
 	"strconv"
+	"sync"
 
 	"github.com/creachadair/jrpc2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +73,26 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) answered(namespace, method string, code jrpc2.Code, seconds float64) {
-	m.requests.WithLabelValues(namespace, method, strconv.Itoa(int(code))).Inc()
-	m.seconds.WithLabelValues(namespace, method).Observe(seconds)
+// series are the metrics of one method. They are looked up once, when the method is first called.
+type series struct {
+	once    sync.Once
+	good    prometheus.Counter
+	seconds prometheus.Observer
+}
+
+// answered counts one call; of is nil for names that are not in the table.
+func (m *metrics) answered(of *series, namespace, method string, code jrpc2.Code, seconds float64) {
+	if of == nil {
+		of = &series{}
+	}
+	of.once.Do(func() {
+		of.good = m.requests.WithLabelValues(namespace, method, "0")
+		of.seconds = m.seconds.WithLabelValues(namespace, method)
+	})
+	if code == 0 {
+		of.good.Inc()
+	} else {
+		m.requests.WithLabelValues(namespace, method, strconv.Itoa(int(code))).Inc()
+	}
+	of.seconds.Observe(seconds)
 }

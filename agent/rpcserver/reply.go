@@ -75,14 +75,14 @@ func encodeReply(id, result json.RawMessage, failure *wireError) []byte {
 	if len(id) == 0 {
 		id = json.RawMessage(`""`) // the old agent's answer to a request it could not read
 	}
-	member := `{"result": `
+	member := `{"result":`
 	if failure != nil {
-		member = `{"error": `
+		member = `{"error":`
 		result = encodeError(failure)
 	}
-	reply := make([]byte, 0, len(member)+len(result)+len(`, "id": }`)+len(id))
+	reply := make([]byte, 0, len(member)+len(result)+len(`,"id":}`)+len(id))
 	reply = append(append(reply, member...), result...)
-	reply = append(append(append(reply, `, "id": `...), id...), '}')
+	reply = append(append(append(reply, `,"id":`...), id...), '}')
 	return reply
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/internal/jsonobject"
 )
 
 // request is one call as it came out of the envelope.
@@ -26,30 +28,30 @@ func decodeRequest(plaintext []byte, maxDepth int) (request, *wireError) {
 	if depth(plaintext) > maxDepth {
 		return request{}, invalidRequest(fmt.Sprintf("JSON is nested deeper than %d levels", maxDepth))
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(plaintext, &members); err != nil {
-		if json.Valid(plaintext) {
-			return request{}, invalidRequest("a request is a JSON object")
-		}
-		return request{}, parseError(err.Error())
+	if !json.Valid(plaintext) {
+		var ignored any
+		return request{}, parseError(json.Unmarshal(plaintext, &ignored).Error())
 	}
-	if members == nil {
+	var values [3]json.RawMessage
+	if !jsonobject.Lookup(plaintext, memberNames, values[:]) {
 		return request{}, invalidRequest("a request is a JSON object")
 	}
 	var r request
-	if err := json.Unmarshal(members["method"], &r.method); err != nil || isNull(members["method"]) {
+	var ok bool
+	if r.method, ok = text(values[0]); !ok {
 		return request{}, invalidRequest("'method'")
 	}
-	r.params = members["params"]
+	r.params, r.id = values[1], values[2]
 	if len(r.params) == 0 || isNull(r.params) {
 		return request{}, invalidRequest("'params'")
 	}
-	r.id = members["id"]
 	if len(r.id) == 0 {
 		return request{}, invalidRequest("'id'")
 	}
 	return r.withoutPlatformAccess(), nil
 }
+
+var memberNames = []string{"method", "params", "id"}
 
 // withoutPlatformAccess takes the cloud credentials out of the parameters.
 //
@@ -84,6 +86,17 @@ func (r request) paramNames() []string {
 	}
 	names := slices.Sorted(maps.Keys(members))
 	return names[:min(len(names), 20)]
+}
+
+// text is a JSON string's value; ok is false for anything else.
+func text(raw json.RawMessage) (s string, ok bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
+		return string(raw[1 : len(raw)-1]), true // the ordinary name
+	}
+	return s, json.Unmarshal(raw, &s) == nil
 }
 
 func isNull(raw json.RawMessage) bool { return string(raw) == "null" }

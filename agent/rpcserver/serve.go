@@ -2,7 +2,6 @@ package rpcserver
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -35,8 +34,7 @@ type call struct {
 	date      time.Time
 	namespace string
 	request   request
-	method    Method // zero when there is none of that name
-	known     bool
+	method    *entry // nil when there is none of that name
 }
 
 // ServeHTTP answers one request. It never panics because of what a caller sent or a method did.
@@ -75,9 +73,6 @@ func (s *Server) open(c *call, r *http.Request) ([]byte, *refusal) {
 		return nil, &refusal{http.StatusBadRequest, reasonHeaders, "Date and X-Signature headers are required", nil}
 	}
 	var err error
-	if c.date, err = envelope.ParseDate(date); err != nil {
-		return nil, &refusal{http.StatusBadRequest, reasonHeaders, "Date does not match format '%a %d %b %Y %H:%M:%S UTC'", nil}
-	}
 	if c.key, err = s.opts.Keys.Get(); err != nil {
 		return nil, &refusal{http.StatusInternalServerError, reasonKey, "", err}
 	}
@@ -85,18 +80,20 @@ func (s *Server) open(c *call, r *http.Request) ([]byte, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
-	plaintext, mac, err := envelope.OpenMAC(c.key, body, date, signature)
-	c.mac = mac
+	opened, err := envelope.OpenFull(c.key, body, date, signature)
 	switch {
+	case errors.Is(err, envelope.ErrDate):
+		return nil, &refusal{http.StatusBadRequest, reasonHeaders, "Date does not match format '%a %d %b %Y %H:%M:%S UTC'", nil}
 	case errors.Is(err, envelope.ErrSignature):
 		return nil, &refusal{http.StatusBadRequest, reasonSignature, "Signature doesn't match", nil}
 	case err != nil:
 		return nil, &refusal{http.StatusBadRequest, reasonDecode, "Failed to decrypt data", nil}
 	}
-	if skew := s.opts.Now().Sub(c.date); s.opts.MaxClockSkew > 0 && skew.Abs() > s.opts.MaxClockSkew {
+	if skew := s.opts.Now().Sub(opened.Date); s.opts.MaxClockSkew > 0 && skew.Abs() > s.opts.MaxClockSkew {
 		return nil, &refusal{http.StatusBadRequest, reasonClock, "Date is too far from this host's clock, which the Date of this reply shows", nil}
 	}
-	return plaintext, nil
+	c.mac, c.date = opened.MAC, opened.Date
+	return opened.Plaintext, nil
 }
 
 // readBody reads at most MaxBody bytes. A large body grows as it arrives, and only a few of them at once.
@@ -147,11 +144,11 @@ func (s *Server) answer(c *call, r *http.Request, plaintext []byte) (json.RawMes
 			s.opts.Log.Warn("a seen request was not kept for after a restart", "err", err)
 		}
 	}
-	methods, found := s.opts.Table[c.namespace]
+	methods, found := s.table[c.namespace]
 	if !found {
 		return nil, namespaceNotFound(c.namespace), nil
 	}
-	if c.method, c.known = methods[c.request.method]; !c.known {
+	if c.method = methods[c.request.method]; c.method == nil {
 		return nil, methodNotFound(c.request.method), nil
 	}
 	result, failure := s.run(c)
@@ -175,8 +172,6 @@ func (s *Server) run(c *call) (result json.RawMessage, failure *wireError) {
 	if c.request.platform != nil {
 		ctx = agentapi.WithPlatformAccessData(ctx, *c.request.platform)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	value, err := c.method.Call(ctx, c.request.params)
 	if err != nil {
 		failure = methodError(err)
@@ -228,23 +223,22 @@ func (s *Server) write(w http.ResponseWriter, status int, body []byte) {
 // done counts and logs an answered request: commands and failures always, reads that went well only for debugging.
 func (s *Server) done(c *call, r *http.Request, failure *wireError, size int) {
 	took := s.opts.Now().Sub(c.started)
-	namespace, method := c.labels(s.opts.Table)
 	var code jrpc2.Code
 	if failure != nil {
 		code = failure.Code
 	}
-	s.metrics.answered(namespace, method, code, took.Seconds())
+	namespace, method, of := s.labels(c)
+	s.metrics.answered(of, namespace, method, code, took.Seconds())
 	s.log(c, r, failure, took, size)
 }
 
 // labels are the names for the metrics: those of the table, or "other".
-func (c *call) labels(t Table) (namespace, method string) {
-	namespace, method = c.namespace, c.request.method
-	if !c.known {
-		method = other
-		if _, found := t[namespace]; !found {
-			namespace = other
-		}
+func (s *Server) labels(c *call) (namespace, method string, of *series) {
+	if c.method != nil {
+		return c.namespace, c.request.method, &c.method.series
 	}
-	return namespace, method
+	if _, found := s.table[c.namespace]; !found {
+		return other, other, nil
+	}
+	return c.namespace, other, nil
 }

@@ -24,6 +24,7 @@ const (
 // Server answers RPC calls. It is an http.Handler too, for callers that bring their own listener.
 type Server struct {
 	opts     Options
+	table    map[string]map[string]*entry
 	changing map[string]bool // method names that change state in some namespace
 	metrics  *metrics
 	guard    *replayGuard
@@ -54,6 +55,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		opts:     o,
+		table:    o.Table.entries(),
 		changing: o.Table.stateChanging(),
 		metrics:  m,
 		large:    make(chan struct{}, largeBodies),

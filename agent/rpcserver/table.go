@@ -32,3 +32,20 @@ func (t Table) stateChanging() map[string]bool {
 	}
 	return names
 }
+
+// entry is a method in the server's own copy of the table.
+type entry struct {
+	Method
+	series series
+}
+
+func (t Table) entries() map[string]map[string]*entry {
+	all := make(map[string]map[string]*entry, len(t))
+	for namespace, methods := range t {
+		all[namespace] = make(map[string]*entry, len(methods))
+		for name, m := range methods {
+			all[namespace][name] = &entry{Method: m}
+		}
+	}
+	return all
+}

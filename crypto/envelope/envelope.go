@@ -1,7 +1,6 @@
 package envelope
 
 import (
-	"crypto/cipher"
 	"crypto/des"
 	"crypto/sha1"
 	"crypto/subtle"
@@ -31,7 +30,7 @@ func Seal(key Key, plaintext []byte, t time.Time) (body []byte, date, signature 
 	for i := len(plaintext); i < len(sealed); i++ {
 		sealed[i] = byte(pad)
 	}
-	cipher.NewCBCEncrypter(key.m.block, key.m.iv[:]).CryptBlocks(sealed, sealed)
+	key.m.crypt(sealed, true)
 
 	body = make([]byte, base64.StdEncoding.EncodedLen(len(sealed))+1)
 	base64.StdEncoding.Encode(body, sealed)
@@ -41,29 +40,37 @@ func Seal(key Key, plaintext []byte, t time.Time) (body []byte, date, signature 
 	return body, date, key.sign(body, date)
 }
 
-// Open checks the signature and then decrypts. The date is checked for its form only; compare ParseDate's time with a
-// clock to refuse old messages.
+// Open checks the signature and then decrypts. The date is checked for its form only.
 //
 // Errors: ErrDate, ErrSignature, ErrDecode
 // Source: spec agent-core 1.4
 func Open(key Key, body []byte, date, signature string) ([]byte, error) {
-	plaintext, _, err := OpenMAC(key, body, date, signature)
-	return plaintext, err
+	opened, err := OpenFull(key, body, date, signature)
+	return opened.Plaintext, err
 }
 
-// OpenMAC is Open for a caller that remembers signatures: it returns the decoded one too, which is the same however the
-// header was spelled.
-func OpenMAC(key Key, body []byte, date, signature string) ([]byte, MAC, error) {
-	_, normal, err := parseDate(date)
+// Opened is what an envelope held.
+type Opened struct {
+	Plaintext []byte
+	MAC       MAC       // the decoded signature, which is the same however the header was spelled
+	Date      time.Time // what the sender's clock said
+}
+
+// OpenFull is Open for a caller that compares the date with a clock, or remembers signatures.
+func OpenFull(key Key, body []byte, date, signature string) (Opened, error) {
+	at, normal, err := parseDate(date)
 	if err != nil {
-		return nil, MAC{}, err
+		return Opened{}, err
 	}
 	mac, err := key.verify(body, date, normal, signature)
 	if err != nil {
-		return nil, MAC{}, err
+		return Opened{}, err
 	}
 	plaintext, err := key.m.decrypt(body)
-	return plaintext, mac, err
+	if err != nil {
+		return Opened{}, err
+	}
+	return Opened{plaintext, mac, at}, nil
 }
 
 // sign returns the signature of a body and a date as its header value.
@@ -101,7 +108,7 @@ func (m *material) decrypt(body []byte) ([]byte, error) {
 	if err != nil || len(buf) == 0 || len(buf)%des.BlockSize != 0 {
 		return nil, ErrDecode // CryptBlocks panics on these
 	}
-	cipher.NewCBCDecrypter(m.block, m.iv[:]).CryptBlocks(buf, buf)
+	m.crypt(buf, false)
 	pad := int(buf[len(buf)-1])
 	if pad < 1 || pad > des.BlockSize {
 		return nil, ErrDecode

@@ -34,7 +34,7 @@ type Key struct{ m *material }
 type material struct {
 	block cipher.Block
 	iv    [des.BlockSize]byte
-	macs  sync.Pool // of *macState
+	work  sync.Pool // of *worker
 }
 
 // NewKey makes a Key of its raw bytes: the first 24 are the cipher's, the last 8 the initialisation vector, and all of
@@ -49,7 +49,13 @@ func NewKey(raw []byte) (Key, error) {
 	}
 	m := &material{block: block, iv: [des.BlockSize]byte(raw[len(raw)-des.BlockSize:])}
 	macKey := bytes.Clone(raw)
-	m.macs.New = func() any { return &macState{hash: hmac.New(sha1.New, macKey)} }
+	m.work.New = func() any {
+		return &worker{
+			encrypter: cipher.NewCBCEncrypter(block, m.iv[:]),
+			decrypter: cipher.NewCBCDecrypter(block, m.iv[:]),
+			hash:      hmac.New(sha1.New, macKey),
+		}
+	}
 	return Key{m}, nil
 }
 
@@ -89,21 +95,44 @@ func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the key from encoders.
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// macState is a keyed hash, and room for what goes through its interface, which would otherwise be allocated each time.
-type macState struct {
-	hash hash.Hash
-	sum  MAC
-	text []byte
+// worker holds what would otherwise be allocated for each body: the chained cipher in both directions, the keyed hash,
+// and room for what goes through the hash's interface.
+type worker struct {
+	encrypter, decrypter cipher.BlockMode
+	hash                 hash.Hash
+	sum                  MAC
+	text                 []byte
+}
+
+// restarter is the standard library's chained cipher: every body starts from the same initialisation vector.
+type restarter interface{ SetIV(iv []byte) }
+
+// crypt runs the cipher over buf, which must be whole blocks, in place.
+func (m *material) crypt(buf []byte, encrypt bool) {
+	w := m.work.Get().(*worker)
+	defer m.work.Put(w)
+	mode := w.decrypter
+	if encrypt {
+		mode = w.encrypter
+	}
+	if r, ok := mode.(restarter); ok {
+		r.SetIV(m.iv[:])
+	} else if encrypt {
+		mode = cipher.NewCBCEncrypter(m.block, m.iv[:])
+	} else {
+		mode = cipher.NewCBCDecrypter(m.block, m.iv[:])
+	}
+	mode.CryptBlocks(buf, buf)
 }
 
 // mac is the HMAC-SHA1, under the whole raw key, of a body followed by a date.
 func (m *material) mac(body []byte, date string) MAC {
-	s := m.macs.Get().(*macState)
-	defer m.macs.Put(s)
-	s.text = append(s.text[:0], date...)
-	s.hash.Reset()
-	s.hash.Write(body)
-	s.hash.Write(s.text)
-	s.hash.Sum(s.sum[:0])
-	return s.sum
+	w := m.work.Get().(*worker)
+	defer m.work.Put(w)
+	w.text = append(w.text[:0], date...)
+	w.hash.Reset()
+	w.hash.Write(body)
+	w.hash.Write(w.text)
+	w.hash.Sum(w.sum[:0])
+	return w.sum
 }
