@@ -68,7 +68,7 @@ func withCertificate(lines []line, cert web.CertificateFiles, exists func(string
 				} else {
 					l = commented(l)
 				}
-			case l.kind == lineDirective && name == "sslcacertificatefile" && cert.Chain == "":
+			case l.kind == lineDirective && name == "sslcacertificatefile":
 				// It means client authentication, so it goes only when it is one of the dummy paths of old templates.
 				if len(l.args) > 0 && !exists(l.args[0]) {
 					l = commented(l)

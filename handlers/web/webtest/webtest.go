@@ -105,6 +105,10 @@ func (u *Units) Start(ctx context.Context, unit string) error {
 	if u.pid(unit) != 0 {
 		return nil
 	}
+	// A process that ended but was not collected yet looks alive to its successor.
+	if err := os.Remove(u.Daemons[unit].PIDFile); err != nil && !os.IsNotExist(err) {
+		return err
+	}
 	if err := command(ctx, u.Daemons[unit].Start); err != nil {
 		return err
 	}
