@@ -1,11 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
 // seedApps stores an account with n apps, each with one node and two routes.
@@ -86,4 +89,52 @@ func (c *appCache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.apps)
+}
+
+// BenchmarkOperation runs operations of one step from Enqueue to their end, many at once, while others have finished
+// before. ns/op is the cost of one.
+func BenchmarkOperation(b *testing.B) {
+	const batch = 100
+	for _, finished := range []int{0, 1000, 100000} {
+		b.Run(fmt.Sprintf("finished/%d", finished), func(b *testing.B) {
+			s := openAt(b, b.TempDir())
+			defer s.Close()
+			seedOperations(b, s, finished)
+			ended := make(chan struct{}, batch)
+			engine, err := operation.New(operation.Options{Driver: s.Driver(), Store: s, Poll: 2 * time.Millisecond, Workers: 16,
+				Definitions: []operation.Definition{{Kind: "k", Steps: []operation.Step{{Name: "s",
+					Do: func(context.Context, *operation.Run) error { return nil }}}}},
+				OnEnd: func(operation.Record) { ended <- struct{}{} }})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(b.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if err := engine.Run(ctx); err != nil {
+					b.Error(err)
+				}
+			})
+			defer wg.Wait()
+			defer cancel()
+			round := func() {
+				for range batch {
+					g := operation.Group{Operations: []operation.Record{{Kind: "k", Account: "acc", Subject: "app1", Steps: 1}}}
+					if err := s.Update(b.Context(), func(tx core.Tx) error { return tx.Enqueue(&g) }); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for range batch {
+					<-ended
+				}
+			}
+			round() // until the engine has started
+			rounds := 0
+			for b.Loop() {
+				round()
+				rounds++
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rounds)/batch, "ns/operation")
+		})
+	}
 }
