@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -100,10 +101,10 @@ func decodeParams(method string, raw json.RawMessage, fields []paramField, into 
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if err := dec.Decode(into); err != nil {
-		if e, ok := err.(*json.UnmarshalTypeError); ok {
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return typeError("'%s' is invalid, %s expected", e.Field, e.Type)
 		}
-		if e, ok := err.(*agentapi.Error); ok {
+		if e, ok := errors.AsType[*agentapi.Error](err); ok {
 			return e
 		}
 		return &agentapi.Error{Kind: agentapi.KindInvalid, Class: "ValueError", Text: err.Error()}
