@@ -88,6 +88,9 @@ func (c *call) authenticate(params []xmlrpc.Value) error {
 	default:
 		return &fault{code: badKey, text: "Invalid API key", kind: core.Unauthenticated}
 	}
+	if p.Anonymous() { // core would take nobody's account for everybody's
+		return core.Errorf(core.Internal, core.ObjAccount, "a key belongs to nobody")
+	}
 	p.Dialect, p.From, p.RequestID = "gandi", c.from(), c.requestID()
 	c.p = p
 	if !c.inner {

@@ -13,6 +13,7 @@ import (
 const (
 	defaultPerPage = 100
 	maxPerPage     = 500
+	maxAnyOf       = 1000 // values of one filter
 )
 
 // columnKind is how a column's values are read, compared and sorted.
@@ -179,6 +180,9 @@ func anyOf[T any](col column[T], m xmlrpc.Member) (filter[T], error) {
 	items, ok := m.Value.AsList()
 	if !ok {
 		return filter[T]{}, faultf(notList, "%s must be a value or an array of values, not a %s", clip(m.Name), m.Value.Kind)
+	}
+	if len(items) > maxAnyOf {
+		return filter[T]{}, faultf(tooLongList, "%s may have at most %d values", clip(m.Name), maxAnyOf)
 	}
 	f := filter[T]{column: col.name}
 	for _, item := range items {
