@@ -33,14 +33,21 @@ type VolumeMount struct {
 }
 
 // UnmountVolumeParams are the parameters of deploy.unmount_volume: the reverse of mount_volume; data stays on the device.
+// Units of bound directories are stopped and stay so: below lies what was there before the volume came.
+//
+// Result:  null
+// Errors:  conflict (something uses it, or it was not mounted by mount_volume)
 type UnmountVolumeParams struct {
 	MPoint string `json:"mpoint" rpc:"required"`
 }
 
 // CreateAppParams are the parameters of deploy.create_app: the app's user, directories and environment on this host, and
-// release 0, a page that says that nothing was deployed yet. Called again it updates Env and Login.
+// release 0, a page that says that nothing was deployed yet. Called again it replaces Env and Login by what it is given,
+// nothing included. Apache sees a new environment after its next reload, which is the caller's.
 //
 // Result:  AppPaths
+// Errors:  invalid, unsupported (platform; no web server installed), conflict (other platform or base; a login that is
+// taken), config_test (sshd)
 type CreateAppParams struct {
 	App      string            `json:"app" rpc:"required"`      // [a-z0-9][a-z0-9-]{0,39}
 	Platform string            `json:"platform" rpc:"required"` // php or static
@@ -51,7 +58,7 @@ type CreateAppParams struct {
 
 // AppLogin lets the app's owner in over SFTP, below the app's directory only.
 type AppLogin struct {
-	User         string `json:"user"`          // e.g. "2316"
+	User         string `json:"user"`          // e.g. "2316"; a number is at least 1000 and no account's id
 	PasswordHash Secret `json:"password_hash"` // crypt(3) form, e.g. "$6$…" or "$y$…"
 }
 
@@ -67,7 +74,13 @@ type AppPaths struct {
 }
 
 // PutReleaseParams are the parameters of deploy.put_release: unpack a release beside the current one and switch to it.
-// Release numbers only grow; the same number with the same archive is a no-op, with another archive a conflict.
+// Release numbers only grow; the same number with the same archive is a no-op, with another archive a conflict. An archive
+// without a directory htdocs at its root becomes htdocs itself. The ten newest releases are kept. For php a running Apache
+// is reloaded, which would serve parts of the old release from its caches otherwise.
+//
+// Result:  AppPaths
+// Errors:  invalid (the archive), not_found (no such app), conflict
+// Limits:  512 MiB unpacked, 100,000 entries
 type PutReleaseParams struct {
 	App     string `json:"app" rpc:"required"`
 	Release int    `json:"release" rpc:"required"`
@@ -75,12 +88,16 @@ type PutReleaseParams struct {
 }
 
 // SwitchReleaseParams are the parameters of deploy.switch_release: roll back, or forward, to a stored release.
+//
+// Result:  AppPaths
+// Errors:  not_found (app or release)
 type SwitchReleaseParams struct {
 	App     string `json:"app" rpc:"required"`
 	Release int    `json:"release" rpc:"required"`
 }
 
-// AppParams name one app. deploy.delete_app removes everything create_app made.
+// AppParams name one app. deploy.delete_app removes everything create_app and put_release made, shared files and logs
+// included; an app that is not there is no error. Result null.
 type AppParams struct {
 	App string `json:"app" rpc:"required"`
 }

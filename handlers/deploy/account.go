@@ -91,8 +91,8 @@ func idOf(fields []string, index int) (int, bool) {
 	return id, err == nil && id >= 0
 }
 
-// freeID is an id that neither a user nor a group has.
-func freeID(passwd, group []byte) (int, error) {
+// usedIDs are the ids of all users and groups.
+func usedIDs(passwd, group []byte) map[int]bool {
 	used := map[int]bool{}
 	for _, file := range [][]byte{passwd, group} {
 		for line := range bytes.Lines(file) {
@@ -101,6 +101,18 @@ func freeID(passwd, group []byte) (int, error) {
 			}
 		}
 	}
+	return used
+}
+
+// numbered says whether a name is the number of an account.
+func (a accounts) numbered(name string) bool {
+	id, err := strconv.Atoi(name)
+	return err == nil && usedIDs(a.passwd, a.group)[id]
+}
+
+// freeID is an id that neither a user nor a group has.
+func freeID(passwd, group []byte) (int, error) {
+	used := usedIDs(passwd, group)
 	for id := lastSystemID; id >= firstSystemID; id-- {
 		if !used[id] {
 			return id, nil

@@ -94,15 +94,15 @@ func TestCreateApp(t *testing.T) {
 	t.Run("another environment, password and login replace the old", func(t *testing.T) {
 		p := shop
 		p.Env = map[string]agentapi.Secret{"ONLY": "this"}
-		p.Login = &agentapi.AppLogin{User: "77", PasswordHash: "$y$j9T$saltsalt$hash.hash/hash"}
+		p.Login = &agentapi.AppLogin{User: "2377", PasswordHash: "$y$j9T$saltsalt$hash.hash/hash"}
 		must[agentapi.AppPaths](t)(s.CreateApp(t.Context(), p))
 		if got := h.Text(paths.EnvInclude); !strings.Contains(got, "SetEnv ONLY \"this\"\n") || strings.Contains(got, "MYSQL") {
 			t.Errorf("got environment %s", got)
 		}
-		if passwd := h.Text("/etc/passwd"); strings.Contains(passwd, "2316") || !strings.Contains(passwd, "77:x:997:997:") {
+		if passwd := h.Text("/etc/passwd"); strings.Contains(passwd, "2316") || !strings.Contains(passwd, "2377:x:997:997:") {
 			t.Errorf("got %s", passwd)
 		}
-		if got := h.Text("/etc/ssh/sshd_config.d/reeve-shop.conf"); !strings.Contains(got, "Match User 77\n") {
+		if got := h.Text("/etc/ssh/sshd_config.d/reeve-shop.conf"); !strings.Contains(got, "Match User 2377\n") {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -157,10 +157,12 @@ func TestCreateAppRefuses(t *testing.T) {
 		"a line break in a value":     {env("A", "x\nLoadModule y"), agentapi.KindInvalid},
 		"a NUL in a value":            {env("A", "x\x00"), agentapi.KindInvalid},
 		"a login of somebody else":    {login("root", hash), agentapi.KindConflict},
+		"a number of the system":      {login("33", hash), agentapi.KindInvalid},
+		"a number of somebody":        {login("1234", hash), agentapi.KindConflict},
 		"a login with a colon":        {login("a:b", hash), agentapi.KindInvalid},
-		"a hash with a line break":    {login("23", hash+"\nroot2::0:0"), agentapi.KindInvalid},
-		"a hash with a colon":         {login("23", hash+":0"), agentapi.KindInvalid},
-		"a password that is not hash": {login("23", "secret"), agentapi.KindInvalid},
+		"a hash with a line break":    {login("2323", hash+"\nroot2::0:0"), agentapi.KindInvalid},
+		"a hash with a colon":         {login("2323", hash+":0"), agentapi.KindInvalid},
+		"a password that is not hash": {login("2323", "secret"), agentapi.KindInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)

@@ -70,7 +70,7 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 const (
-	passwdText  = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\ntop:x:999:999::/:/bin/false\n+::::::\n"
+	passwdText  = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\ntop:x:999:999::/:/bin/false\nann:x:1234:1234::/:/bin/sh\n+::::::\n"
 	groupText   = "root:x:0:\nwww-data:x:33:\ntop:x:999:\nother:x:998:root,top\n"
 	shadowText  = "root:$y$j9T$abc:19000:0:99999:7:::\nwww-data:*:19000:0:99999:7:::\n"
 	gshadowText = "root:*::\nwww-data:!::\n"

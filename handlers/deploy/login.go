@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -37,10 +38,19 @@ func checkLogin(l *agentapi.AppLogin) error {
 		return nil
 	case !loginName.MatchString(l.User):
 		return invalid("a login is 1 to 32 of a-z, 0-9, _ and -, not %.80q", l.User)
+	case isSystemNumber(l.User):
+		return invalid("login %s reads like the number of a system account; numbers begin at %d", l.User, lastSystemID+1)
 	case !cryptHash.MatchString(string(l.PasswordHash)):
 		return invalid("the password hash is not in the form of crypt(3)")
 	}
 	return nil
+}
+
+// isSystemNumber says whether chown(1) and its like, which look for a name before they take a number as one, could mean a
+// system account by this text.
+func isSystemNumber(name string) bool {
+	id, err := strconv.Atoi(name)
+	return err == nil && id <= lastSystemID
 }
 
 // editAccounts changes the account files under the lock that other tools take. A change is taken back entry by entry, so
@@ -137,6 +147,9 @@ func (s *Service) ensureAccounts(ctx context.Context, c *host.Change, a app, log
 			if !now.ours(name, a.App) {
 				return now, conflict("user %q exists on this host and does not belong to app %q", name, a.App)
 			}
+		}
+		if login != nil && now.numbered(login.User) {
+			return now, conflict("login %s is the number of another account on this host", login.User)
 		}
 		for _, name := range now.logins(a.App) {
 			if login == nil || name != login.User {

@@ -19,6 +19,7 @@ const (
 	mountsFile = "/proc/self/mountinfo"
 
 	mkfsTimeout = 10 * time.Minute
+	moveTimeout = 5 * time.Minute // of mount and umount, which may have a journal to replay or much to write
 	seedTimeout = 2 * time.Hour
 )
 
@@ -228,7 +229,7 @@ func linuxError(err error) error {
 
 // mount runs mount(8); taking it back unmounts.
 func (s *Service) mount(ctx context.Context, c *host.Change, mpoint string, args ...string) error {
-	if _, err := s.host.Run(ctx, host.Cmd{Path: "mount", Args: args}); err != nil {
+	if _, err := s.host.Run(ctx, host.Cmd{Path: "mount", Args: args, Timeout: moveTimeout}); err != nil {
 		return &agentapi.Error{Kind: agentapi.KindInternal, Class: "FileSystemError", Text: err.Error(), Err: err}
 	}
 	c.OnRollback(func() error { return s.unmount(context.WithoutCancel(ctx), mpoint) })
@@ -236,7 +237,7 @@ func (s *Service) mount(ctx context.Context, c *host.Change, mpoint string, args
 }
 
 func (s *Service) unmount(ctx context.Context, mpoint string) error {
-	_, err := s.host.Run(ctx, host.Cmd{Path: "umount", Args: []string{s.host.Path(mpoint)}})
+	_, err := s.host.Run(ctx, host.Cmd{Path: "umount", Args: []string{s.host.Path(mpoint)}, Timeout: moveTimeout})
 	if err == nil {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 
 const (
 	dialTimeout      = 5 * time.Second
-	statementTimeout = 60 * time.Second
+	statementTimeout = 10 * time.Minute // dropping a large database takes a while; the caller may give up earlier
 )
 
 type connectorFunc func() (driver.Connector, error)
