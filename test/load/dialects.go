@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/auth"
+	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
+	"github.com/reeve-paas/reeve/crypto/keyring"
+)
+
+const (
+	span      = 4 * time.Second
+	instances = 1000
+	pageSize  = 500 // the most paas.list gives at once
+)
+
+// startCoordinator runs the built coordinator on a data directory with the in-memory cloud only.
+func startCoordinator(ctx context.Context, dir string) (*process, string, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, "", err
+	}
+	config := filepath.Join(dir, "coordinator.yaml")
+	text := fmt.Sprintf("data_dir: %s\nlisten: \"\"\nlisten_plain: 127.0.0.1:%d\nlog_level: warn\nclouds: {fake_driver: {engine: fake}, nspawn: {engine: fake}}\ndefault_cloud: fake_driver\n", dir, port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, "", err
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	p, err := start(ctx, url+"/healthz", "bin/reeve-coordinator", "serve", "--config", config)
+	return p, url, err
+}
+
+func measureNodes(ctx context.Context) ([]row, error) {
+	dir, err := os.MkdirTemp("", "reeve-load-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	const path = "/api/v1/nodes/fake_driver"
+	flaskURL := fmt.Sprintf("http://127.0.0.1:%d", port)
+	flask, err := start(ctx, flaskURL+path, "/usr/bin/python3", "test/load/testdata/flask_nodes.py", fmt.Sprint(port))
+	if err != nil {
+		return nil, err
+	}
+	floor, err := perSecond(ctx, span, request{method: "GET", url: flaskURL + path})
+	flask.stop()
+	if err != nil {
+		return nil, err
+	}
+	p, url, err := startCoordinator(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	ours, err := perSecond(ctx, span, request{method: "GET", url: url + path})
+	return []row{times("`GET /api/v1/nodes/fake_driver`, against Flask over libcloud's dummy driver", "/s", ours, floor, 30)}, err
+}
+
+func measurePaasList(ctx context.Context) ([]row, error) {
+	dir, err := os.MkdirTemp("", "reeve-load-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	key, err := fill(ctx, dir, instances)
+	if err != nil {
+		return nil, fmt.Errorf("fill the database: %w", err)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(structures(instances))
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "rows.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return nil, err
+	}
+	pythonURL := fmt.Sprintf("http://127.0.0.1:%d/xmlrpc/", port)
+	python, err := start(ctx, pythonURL, "/usr/bin/python3", "test/load/testdata/xmlrpc_list.py", fmt.Sprint(port), file)
+	if err != nil {
+		return nil, err
+	}
+	floor, err := perSecond(ctx, span, pages(pythonURL, key)...)
+	python.stop()
+	if err != nil {
+		return nil, err
+	}
+	p, url, err := startCoordinator(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	ours, err := perSecond(ctx, span, pages(url+"/xmlrpc/", key)...)
+	return []row{times("`paas.list` of 1,000 instances (two pages of 500), against Python's xmlrpc.server", "/s", ours, floor, 20)}, err
+}
+
+// pages are the calls that list every instance.
+func pages(url, key string) []request {
+	var rs []request
+	for page := range instances / pageSize {
+		rs = append(rs, request{"POST", url, fmt.Sprintf(`<?xml version='1.0'?>
+<methodCall><methodName>paas.list</methodName><params><param><value><string>%s</string></value></param>
+<param><value><struct><member><name>items_per_page</name><value><int>%d</int></value></member>
+<member><name>page</name><value><int>%d</int></value></member></struct></value></param></params></methodCall>`, key, pageSize, page)})
+	}
+	return rs
+}
+
+// fill makes an account with running instances, as paas.create leaves them, and returns its API key.
+func fill(ctx context.Context, dir string, n int) (key string, err error) {
+	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master.key"))
+	if err != nil {
+		return "", err
+	}
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	a, err := auth.New(auth.Options{Store: store})
+	if err != nil {
+		return "", err
+	}
+	account, _, secret, err := a.CreateAccount(ctx, "load@localhost", "", false)
+	if err != nil {
+		return "", err
+	}
+	return string(secret), store.Update(ctx, func(tx core.Tx) error {
+		at := time.Date(2026, 9, 14, 14, 36, 30, 0, time.UTC)
+		for i := range n {
+			app := core.App{ID: core.AppID(fmt.Sprintf("app-%d", i)), AccountID: account.ID, Name: fmt.Sprintf("Instance %d", i), Platform: "php",
+				Engine: "mysql", SizeID: "m", LocationID: "local", Cloud: "nspawn", State: core.AppRunning, BaseDiskGB: 10, StartsAt: at,
+				EndsAt: core.AddMonths(at, 3), CreatedAt: at}
+			if err := tx.PutApp(&app); err != nil {
+				return err
+			}
+			node := core.Node{ID: core.NodeID(fmt.Sprintf("node-%d", i)), AccountID: account.ID, AppID: app.ID, Cloud: "nspawn", CloudID: fmt.Sprintf("rv-%d", i),
+				Key: fmt.Sprintf("node-%d", i), Name: fmt.Sprintf("rv-%d", i), ImageID: "debian", SizeID: "m", Roles: []core.Role{core.RoleApp, core.RoleDB},
+				State: core.NodeStopping, AgentKey: make([]byte, 40), CreatedAt: at}
+			if err := tx.PutNode(&node); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// structures are what Python's server returns: the same members with values of the same length.
+func structures(n int) []map[string]any {
+	rows := make([]map[string]any, n)
+	for i := range rows {
+		rows[i] = map[string]any{"catalog_name": "phpmysql_m", "console": fmt.Sprintf("%d@10.66.0.9", 2000+i), "data_disk_additional_size": 0, "datacenter_id": 1,
+			"date_end": "20261214T14:36:30", "date_end_commitment": nil, "date_start": "20260914T14:36:30", "id": i + 1, "name": fmt.Sprintf("Instance %d", i),
+			"need_upgrade": false, "servers": []any{map[string]any{"id": i + 1}}, "size": "m", "snapshot_profile": nil, "state": "running", "type": "phpmysql"}
+	}
+	return rows
+}
