@@ -205,7 +205,8 @@ func (m *Manager) outcome(ctx context.Context, verb, unit string) error {
 		states, err := m.list(ctx, []string{unit})
 		if err == nil && len(states) == 1 && states[0].JobId == 0 {
 			up := states[0].ActiveState == "active"
-			if (verb == "stop") != up || states[0].ActiveState == "inactive" && verb == "start" { // a finished oneshot
+			finished := states[0].ActiveState == "inactive" && (verb == "start" || verb == "restart") // a oneshot
+			if (verb == "stop") != up || finished {
 				return nil
 			}
 			return &JobError{Verb: verb, Unit: unit, Result: "ended unseen, unit is " + states[0].ActiveState}

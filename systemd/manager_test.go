@@ -179,6 +179,8 @@ func TestAConnectionThatDiesDuringAJob(t *testing.T) {
 		{"start", "active", "running", ""},
 		{"start", "inactive", "dead", ""}, // a oneshot that finished
 		{"start", "failed", "failed", "start a.service: job ended unseen, unit is failed"},
+		{"restart", "inactive", "dead", ""},
+		{"reload", "inactive", "dead", "reload a.service: job ended unseen, unit is inactive"},
 		{"stop", "inactive", "dead", ""},
 		{"stop", "active", "running", "stop a.service: job ended unseen, unit is active"},
 	} {
@@ -188,11 +190,8 @@ func TestAConnectionThatDiesDuringAJob(t *testing.T) {
 					"a.service": {LoadState: "loaded", ActiveState: test.active, SubState: test.sub},
 				}}
 				m := manager(b)
-				do := m.Start
-				if test.verb == "stop" {
-					do = m.Stop
-				}
-				err := do(t.Context(), "a.service")
+				do := map[string]func(context.Context, string) error{"start": m.Start, "stop": m.Stop, "restart": m.Restart, "reload": m.Reload}
+				err := do[test.verb](t.Context(), "a.service")
 				if (err == nil) != (test.want == "") || err != nil && err.Error() != test.want {
 					t.Errorf("got %v, want %q", err, test.want)
 				}

@@ -21,7 +21,8 @@ func (j *journalctl) Run(_ context.Context, c Cmd) (Output, error) {
 }
 
 func TestAJobThatFailsCarriesTheUnitsLastLines(t *testing.T) {
-	j := &journalctl{stdout: `{"MESSAGE":"nginx: [emerg] unknown directive \"foo\" in /etc/nginx/x:1 "}
+	j := &journalctl{stdout: strings.Repeat(`{"MESSAGE":"earlier","_PID":"7"}`+"\n", 4) + `{"MESSAGE":"Starting nginx.service...","_PID":"1"}
+{"MESSAGE":"nginx: [emerg] unknown directive \"foo\" in /etc/nginx/x:1 "}
 {"MESSAGE":[98,97,100,32,255]}
 {"MESSAGE":null}
 not json
@@ -30,11 +31,11 @@ not json
 	u := &SystemdUnits{journal: j}
 	err := u.explain(t.Context(), "nginx.service", time.Unix(1700000000, 0), &systemd.JobError{Verb: "restart", Unit: "nginx.service", Result: "failed"})
 	e, ok := err.(*agentapi.Error)
-	want := `InitdError: restart nginx.service: job failed: nginx: [emerg] unknown directive "foo" in /etc/nginx/x:1 | bad ? | ` + strings.Repeat("x", 300) + "…"
+	want := `InitdError: restart nginx.service: job failed: earlier | earlier | nginx: [emerg] unknown directive "foo" in /etc/nginx/x:1 | bad ? | ` + strings.Repeat("x", 300) + "…"
 	if !ok || e.Message() != want || e.Kind != agentapi.KindInternal {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if got := strings.Join(j.args, " "); got != "journalctl --output=json --quiet --no-pager --unit=nginx.service --since=@1700000000 --lines=5" {
+	if got := strings.Join(j.args, " "); got != "journalctl --output=json --quiet --no-pager --unit=nginx.service --since=@1700000000 --lines=30" {
 		t.Errorf("got %s", got)
 	}
 }

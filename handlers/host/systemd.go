@@ -104,6 +104,7 @@ func (u *SystemdUnits) explain(ctx context.Context, unit string, since time.Time
 }
 
 const (
+	journalRead     = 30 // records, of which systemd's own are left out
 	journalLines    = 5
 	journalLineSize = 300
 )
@@ -112,7 +113,7 @@ const (
 // empty: the job's result is said either way.
 func (u *SystemdUnits) lastLines(ctx context.Context, unit string, since time.Time) string {
 	out, err := run(ctx, u.journal, Cmd{Path: "journalctl", Timeout: 5 * time.Second, Args: []string{
-		"--output=json", "--quiet", "--no-pager", "--unit=" + unit, fmt.Sprintf("--since=@%d", since.Unix()), fmt.Sprintf("--lines=%d", journalLines),
+		"--output=json", "--quiet", "--no-pager", "--unit=" + unit, fmt.Sprintf("--since=@%d", since.Unix()), fmt.Sprintf("--lines=%d", journalRead),
 	}})
 	if err != nil {
 		return ""
@@ -123,15 +124,17 @@ func (u *SystemdUnits) lastLines(ctx context.Context, unit string, since time.Ti
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines, " | ")
+	return strings.Join(lines[max(0, len(lines)-journalLines):], " | ")
 }
 
-// journalMessage is the message of one record. The journal shows one that is not plain text as an array of bytes.
+// journalMessage is the message of one record of the unit's own processes, "" for systemd's: it only repeats the result.
+// The journal shows one that is not plain text as an array of bytes.
 func journalMessage(record []byte) string {
 	var r struct {
 		Message json.RawMessage `json:"MESSAGE"`
+		PID     string          `json:"_PID"`
 	}
-	if json.Unmarshal(record, &r) != nil {
+	if json.Unmarshal(record, &r) != nil || r.PID == "1" {
 		return ""
 	}
 	var text string
