@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,6 +187,39 @@ func TestCreateAppBreaks(t *testing.T) {
 			t.Errorf("after %v: got\n%s\nwant\n%s", err, got, before)
 		}
 	})
+}
+
+func TestUpdateAppBreaks(t *testing.T) {
+	start := func(tb testing.TB) *hosttest.Host {
+		h := newHost(tb)
+		must[agentapi.AppPaths](tb)(newService(h).CreateApp(tb.Context(), shop))
+		return h
+	}
+	change := func(h *hosttest.Host) error {
+		p := shop
+		p.Env = map[string]agentapi.Secret{"OTHER": "x"}
+		p.Login = &agentapi.AppLogin{User: "4711", PasswordHash: "$y$j9T$saltsalt$hash.hash/hash"}
+		_, err := newService(h).CreateApp(t.Context(), p)
+		return err
+	}
+	before := accountLines(start(t))
+	hosttest.BreakEachCall(t, start, change, func(t *testing.T, h *hosttest.Host, err error) {
+		if got := accountLines(h); got != before {
+			t.Errorf("after %v: got\n%s\nwant\n%s", err, got, before)
+		}
+	})
+	killed(t, start, change)
+}
+
+// accountLines is everything, with the lines of the account files in order: an entry that was taken away and put back
+// comes last.
+func accountLines(h *hosttest.Host) string {
+	for _, file := range []string{passwdFile, groupFile, shadowFile, gshadowFile} {
+		lines := strings.SplitAfter(h.Text(file), "\n")
+		slices.Sort(lines)
+		h.WriteText(file, strings.Join(lines, ""))
+	}
+	return everything(h)
 }
 
 func TestDeleteAppBreaks(t *testing.T) {
