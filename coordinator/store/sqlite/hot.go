@@ -10,6 +10,7 @@ var (
 		groupByID, stepsOfGroup, cancelAsked,
 	}
 	hotWrites = []string{
+		appInsert + " RETURNING num", appUpdate, nodeInsert + " RETURNING num", nodeUpdate, routeInsert + " RETURNING num", routeUpdate,
 		operationStart, operationEnd, stepPut, operationProgress, groupInsert, groupEnd,
 		operationInsert + " RETURNING num", auditInsert,
 	}

@@ -1,10 +1,10 @@
 package sqlite
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -280,6 +280,22 @@ func TestNoStatementReadsAllOperations(t *testing.T) {
 	}
 }
 
+func TestAppsAreListedFromTheirIndexAlone(t *testing.T) {
+	s := openAt(t, t.TempDir())
+	defer s.Close()
+	for statement, want := range map[string]string{
+		appRefs:      "SEARCH app USING COVERING INDEX app_list (account_id=?)",
+		nodesOfApps:  "SEARCH n USING INDEX node_app (app_id=?)",
+		routesOfApps: "SEARCH r USING INDEX route_app (app_id=?)",
+		appsByNums:   "SEARCH app USING INTEGER PRIMARY KEY (rowid=?)",
+	} {
+		lines := plan(t, s, statement)
+		if lines[0] != want || slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "TEMP B-TREE") }) {
+			t.Errorf("%s: got the plan %q, want %q and nothing sorted", statement, lines, want)
+		}
+	}
+}
+
 func plan(t *testing.T, s *Store, statement string) []string {
 	t.Helper()
 	args := make([]any, strings.Count(statement, "?"))
@@ -325,18 +341,19 @@ func TestLostJobsOfUnfinishedGroupsComeBack(t *testing.T) {
 		t.Fatalf("got %d groups, error %v, want 3", n, err)
 	}
 	for _, id := range ids {
-		if n := availableJobs(t, s, id); n != 1 {
-			t.Errorf("got %d jobs that are available now for a group, want 1", n)
+		if available, unfinished := jobs(t, s, id); available != 1 || unfinished != 1 {
+			t.Errorf("got %d jobs that are available now and %d unfinished ones for a group, want the same one", available, unfinished)
 		}
 	}
 }
 
-func availableJobs(t *testing.T, s *Store, group string) (n int) {
+func jobs(t *testing.T, s *Store, group string) (available, unfinished int) {
 	t.Helper()
-	err := s.write.db.QueryRowContext(context.Background(), `SELECT count(*) FROM river_job WHERE state = 'available'
-		AND scheduled_at <= datetime('now', 'subsec') AND json_extract(args, '$.group_id') = ?`, group).Scan(&n)
+	err := s.write.db.QueryRowContext(t.Context(), `SELECT count(*), count(*) FILTER (WHERE state = 'available'
+		AND scheduled_at <= datetime('now', 'subsec')) FROM river_job
+		WHERE finalized_at IS NULL AND json_extract(args, '$.group_id') = ?`, group).Scan(&unfinished, &available)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return available, unfinished
 }

@@ -53,7 +53,7 @@ func Run(t *testing.T, open Open) {
 		{"a view sees one state", testSnapshot},
 		{"updates at once are all there", testConcurrent},
 		{"everything is there after closing and opening", testReopen},
-		{"a context that ended is no classified as a bug", testContext},
+		{"a context that ended is not taken for a bug", testContext},
 		{"operations are stored, found and counted", testOperations},
 		{"a group goes forward", testForward},
 		{"a group turns round after a failure", testUndo},
