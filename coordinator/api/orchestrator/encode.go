@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -201,14 +200,14 @@ func (e *encoder) value(v any) {
 		e.buf = append(e.buf, v...)
 	case map[string]any:
 		e.open('{')
-		for _, k := range slices.Sorted(maps.Keys(v)) {
+		for _, k := range sortedKeys(v) {
 			e.key(k)
 			e.value(v[k])
 		}
 		e.close('}')
 	case map[string]string:
 		e.open('{')
-		for _, k := range slices.Sorted(maps.Keys(v)) {
+		for _, k := range sortedKeys(v) {
 			e.str(k, v[k])
 		}
 		e.close('}')
@@ -229,6 +228,16 @@ func (e *encoder) value(v any) {
 	default:
 		e.value(generic(v))
 	}
+}
+
+// sortedKeys makes one allocation; nodes' extras are small and many.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // generic turns any value into the types that value knows.
