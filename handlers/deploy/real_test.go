@@ -22,8 +22,8 @@ import (
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 )
 
-// These tests use the real /etc, /srv and commands, in a mount namespace of their own where /etc is a copy and /srv and
-// /var/lib/reeve-agent are empty: the machine they run on stays as it is. Units are the one thing that is not real.
+// These tests use the real /etc, /srv and commands, in a mount namespace of their own where /etc is a copy and /srv is
+// empty: the machine they run on stays as it is. Units are the one thing that is not real.
 
 const inNamespace = "REEVE_TEST_NAMESPACE"
 
@@ -54,12 +54,7 @@ func privateDirectories(t *testing.T) {
 	etc := filepath.Join(t.TempDir(), "etc")
 	command(t, "cp", "-aT", "/etc", etc)
 	command(t, "mount", "--bind", etc, "/etc")
-	for _, dir := range []string{"/srv", "/var/lib/reeve-agent"} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		command(t, "mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", dir)
-	}
+	command(t, "mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/srv")
 }
 
 func command(t *testing.T, name string, args ...string) string {
@@ -74,7 +69,7 @@ func command(t *testing.T, name string, args ...string) string {
 // realService works on the real files with the real commands.
 func realService(t *testing.T) (*Service, *hosttest.Units) {
 	units := hosttest.New(t).Units
-	return New(Options{Host: host.New(host.Options{Units: units})}), units
+	return New(Options{Host: host.New(host.Options{Units: units}), StateDir: t.TempDir()}), units
 }
 
 // loopDevice is a blank block device.
