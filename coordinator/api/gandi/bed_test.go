@@ -127,7 +127,7 @@ func (b *bed) faults(want int, method string, params ...any) string {
 	b.Helper()
 	v, err := b.try(method, params...)
 	if got := xmlrpctest.CodeOf(err); got != want {
-		b.Errorf("%s%.200v: got %v, %v, want fault %d", method, params, v, err, want)
+		b.Errorf("%s %v: got %v, %v, want fault %d", method, params, v, err, want)
 		return ""
 	}
 	return err.(*xmlrpctest.Fault).Text
@@ -167,19 +167,27 @@ func (b *bed) create(changes ...any) (int, []map[string]any) {
 // await polls an operation until it ends and returns it.
 func (b *bed) await(id any) map[string]any {
 	b.Helper()
-	for range 2000 {
-		op := b.call("operation.info", id).(map[string]any)
-		switch op["step"] {
-		case "DONE", "ERROR", "CANCEL":
-			return op
-		}
+	var op map[string]any
+	b.until(func() bool {
+		op = b.call("operation.info", id).(map[string]any)
+		return slices.Contains([]any{"DONE", "ERROR", "CANCEL"}, op["step"])
+	})
+	return op
+}
+
+// until waits for a condition.
+func (b *bed) until(done func() bool) {
+	b.Helper()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(3 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
 		select {
-		case <-b.Context().Done():
-		case <-time.After(5 * time.Millisecond):
+		case <-tick.C:
+		case <-deadline:
+			b.Fatal("what was waited for did not happen within a minute")
 		}
 	}
-	b.Fatalf("operation %v does not end: %v", id, b.call("operation.info", id))
-	return nil
 }
 
 func structs(v any) []map[string]any {

@@ -65,12 +65,12 @@ func newOpRow(r operation.Record) (opRow, bool) {
 // step is where the operation is. It is BILL in the reply of the call that started it and WAIT from then on: nothing is
 // billed, and steps only move forward.
 func (o *opRow) step() string {
+	if o.Cancel && o.StepsDone == 0 && !o.Status.Final() {
+		return stepCancel // asked to stop before anything was done: that is how it will end
+	}
 	switch o.Status {
 	case operation.StatusNew:
-		switch {
-		case o.Cancel:
-			return stepCancel // it will not begin any more
-		case o.fresh:
+		if o.fresh {
 			return stepBill
 		}
 		return stepWait
