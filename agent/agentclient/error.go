@@ -71,8 +71,11 @@ func agentError(object json.RawMessage) error {
 	if !ok || strings.ContainsAny(class, " '\"") {
 		class, text = "", e.Message
 	}
-	if e.Code != agentapi.CodeInternal && e.Data != nil { // the wire's own errors name in data what they are about
-		text = fmt.Sprintf("%s: %v", text, e.Data)
+	if e.Code != agentapi.CodeInternal { // the wire's own errors have no class, and name in data what they are about
+		class, text = "RPCError", e.Message
+		if e.Data != nil {
+			text = fmt.Sprintf("%s: %v", text, e.Data)
+		}
 	}
 	switch e.Kind {
 	case agentapi.KindInternal, agentapi.KindInvalid, agentapi.KindNotFound, agentapi.KindConflict, agentapi.KindConfigTest,

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// metricsServer answers GET /metrics. A web config file adds TLS and basic auth to it.
+type metricsServer struct {
+	addr      string
+	webConfig string
+	handler   http.Handler
+	log       *slog.Logger
+	listener  net.Listener
+}
+
+// listen binds the address, so that a taken port or a wrong web config ends the start.
+func (m *metricsServer) listen(ctx context.Context) error {
+	if err := web.Validate(m.webConfig); err != nil {
+		return fmt.Errorf("metrics web config: %w", err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", m.addr)
+	if err != nil {
+		return fmt.Errorf("metrics listener: %w", err)
+	}
+	m.listener = l
+	return nil
+}
+
+// Close unbinds the address. It may be called after Run.
+func (m *metricsServer) Close() error { return m.listener.Close() }
+
+// address is where it listens, "" when metrics are off.
+func (m *metricsServer) address() string {
+	if m == nil {
+		return ""
+	}
+	return m.listener.Addr().String()
+}
+
+// Run serves until ctx ends.
+func (m *metricsServer) Run(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.handler)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, `<!doctype html><title>reeve-agent</title><a href="/metrics">Metrics</a>`)
+	})
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		patience, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if server.Shutdown(patience) != nil {
+			server.Close()
+		}
+	})
+	none, noAddresses := false, []string{}
+	flags := &web.FlagConfig{WebListenAddresses: &noAddresses, WebSystemdSocket: &none, WebConfigFile: &m.webConfig}
+	err := web.Serve(m.listener, server, flags, slog.New(slog.DiscardHandler))
+	if !stop() {
+		<-stopped // Serve returns when the shutdown begins
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("metrics server: %w", err)
+}

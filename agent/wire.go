@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/reeve-paas/reeve/agent/metrics"
+	"github.com/reeve-paas/reeve/agent/operation"
+	"github.com/reeve-paas/reeve/agent/rpcserver"
+	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/apache"
+	"github.com/reeve-paas/reeve/handlers/deploy"
+	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/handlers/mysql"
+	"github.com/reeve-paas/reeve/handlers/nginx"
+	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
+	"github.com/reeve-paas/reeve/handlers/system"
+)
+
+// newHandlers is everything this agent can do over RPC.
+func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
+	return []handlers.Handler{
+		system.New(system.Options{Host: h, Operations: ops}),
+		operationrpc.New(ops),
+		apache.New(apache.Options{Host: h}),
+		nginx.New(nginx.Options{Host: h}),
+		mysql.New(mysql.Options{Host: h}),
+		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
+	}
+}
+
+// newCollectors is everything this agent shows to Prometheus, beside what rpcserver counts.
+func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates) []metrics.Collector {
+	names := c.MetricsUnits
+	if len(names) == 0 {
+		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit}
+	}
+	return []metrics.Collector{
+		metrics.NewSelf(version),
+		metrics.CPU{Host: h},
+		metrics.Memory{Host: h},
+		metrics.Load{Host: h},
+		metrics.Disk{Host: h},
+		metrics.Filesystem{Host: h},
+		metrics.Network{Host: h},
+		metrics.Unit{Source: units, Units: names},
+		metrics.Operation{Registry: ops},
+	}
+}
+
+// newTable is the handlers' methods in the form the RPC server is handed.
+func newTable(hs []handlers.Handler) (rpcserver.Table, error) {
+	set, err := handlers.NewSet(hs...)
+	if err != nil {
+		return nil, fmt.Errorf("handlers: %w", err)
+	}
+	table := rpcserver.Table{}
+	for namespace, methods := range set {
+		table[namespace] = make(map[string]rpcserver.Method, len(methods))
+		for name, m := range methods {
+			table[namespace][name] = rpcserver.Method(m)
+		}
+	}
+	return table, nil
+}
