@@ -158,7 +158,8 @@ func crash(t *testing.T, dir, scenario string, at int) bool {
 	return false
 }
 
-func prepare(t *testing.T) (dir, group string) {
+// template is a store in which one group waits.
+func template(t *testing.T) (dir, group string) {
 	t.Helper()
 	dir = t.TempDir()
 	r := &rig{Store: openStore(t, dir)}
@@ -167,6 +168,22 @@ func prepare(t *testing.T) (dir, group string) {
 		t.Fatal(err)
 	}
 	return dir, group
+}
+
+// copyOf spares making all tables again.
+func copyOf(t *testing.T, template string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"reeve.db", "master"} {
+		data, err := os.ReadFile(filepath.Join(template, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // finish lets an engine go on and checks that nothing tells the end from one without a crash.
@@ -213,9 +230,10 @@ func wantFewRepeats(t *testing.T, dir string, crashes int) {
 func TestAKillAtAnyBoundaryEndsAsWithoutIt(t *testing.T) {
 	for scenario, least := range map[string]int{"completes": 18, "fails": 14, "is canceled": 16} {
 		t.Run(scenario, func(t *testing.T) {
+			waiting, group := template(t)
 			n := 1
 			for ; ; n++ {
-				dir, group := prepare(t)
+				dir := copyOf(t, waiting)
 				killed := crash(t, dir, scenario, n)
 				finish(t, dir, group, scenario)
 				wantFewRepeats(t, dir, 1)
@@ -233,7 +251,7 @@ func TestAKillAtAnyBoundaryEndsAsWithoutIt(t *testing.T) {
 func TestKillsAgainAndAgainEndAsWithoutThem(t *testing.T) {
 	for scenario := range crashEnds {
 		t.Run(scenario, func(t *testing.T) {
-			dir, group := prepare(t)
+			dir, group := template(t)
 			crashes := 0
 			for crash(t, dir, scenario, 3) {
 				if crashes++; crashes > 40 {
