@@ -2,12 +2,14 @@ package apache
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers/host"
@@ -136,6 +138,9 @@ func (s *Service) checkFree(ctx context.Context, port int) error {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
 	if err == nil {
 		return ln.Close()
+	}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return nil // nothing is known; the reload will tell
 	}
 	if st, stateErr := s.host.Units().State(ctx, s.layout.ApacheUnit); stateErr == nil && web.Listens(s.host, st.MainPID, port) {
 		return nil
