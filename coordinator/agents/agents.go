@@ -81,13 +81,20 @@ func (a *Agents) Agent(n core.Node) (core.Agent, error) {
 	if err != nil {
 		return nil, core.Wrap(core.Internal, core.ObjNode, err, "the key of node %s is unusable", n.Name)
 	}
-	url := "http://" + net.JoinHostPort(n.Address, strconv.Itoa(a.o.Port))
-	client, err := agentclient.New(url, key, &agentclient.Options{Transport: a.transport, ServerID: string(n.ID)})
+	client, err := agentclient.New(a.url(n.Address), key, &agentclient.Options{Transport: a.transport, ServerID: string(n.ID)})
 	if err != nil {
 		return nil, core.Wrap(core.Internal, core.ObjNode, err, "the address of node %s is unusable", n.Name)
 	}
 	a.clients[n.ID] = &known{address: n.Address, key: bytes.Clone(n.AgentKey), client: client}
 	return &agent{client: client, node: n.Name}, nil
+}
+
+// url is where an agent listens; an address may carry a port of its own.
+func (a *Agents) url(address string) string {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		address = net.JoinHostPort(address, strconv.Itoa(a.o.Port))
+	}
+	return "http://" + address
 }
 
 // keep forgets the clients of all nodes but these.
