@@ -53,7 +53,7 @@ func (c Filesystem) Collect(ctx context.Context, ch chan<- prometheus.Metric) er
 		m := mount{unescape(string(f.col[1])), string(f.col[2])}
 		device := string(f.col[0])
 		overlay := m.fstype == "overlay" && m.mpoint != "/" // of containers
-		if slices.Contains(noData, m.fstype) || overlay || devices[device] {
+		if slices.Contains(noData, m.fstype) || overlay || devices[device] || isKernelPath(m.mpoint) {
 			return nil
 		}
 		devices[device] = true
@@ -75,6 +75,16 @@ func (c Filesystem) Collect(ctx context.Context, ch chan<- prometheus.Metric) er
 		ch <- gauge(fsReadOnly, boolean(u.ReadOnly), m.mpoint, m.fstype)
 	}
 	return errors.Join(errs...)
+}
+
+// isKernelPath finds what is not mounted for data, such as what a container gets of its host below /dev.
+func isKernelPath(p string) bool {
+	for _, top := range []string{"/dev", "/proc", "/run", "/sys"} {
+		if p == top || strings.HasPrefix(p, top+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func boolean(b bool) float64 {

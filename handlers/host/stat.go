@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -128,16 +127,6 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// SetKernelValue writes to a file below /proc/sys or /sys, which cannot be replaced as WriteFile does.
-func (h *Host) SetKernelValue(path, value string) error {
-	f, err := os.OpenFile(h.Path(path), os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
 }
 
 // User is an account of the host.

@@ -3,7 +3,7 @@
 //
 // Host paths read: /proc, /etc/os-release, /etc/debian_version, /etc/passwd, /etc/group, Options.LogFile and its two
 // siblings, Options.ScriptLogDir, paths that scaling metric definitions name.
-// Host paths written: /proc/sys/kernel/hostname, /etc/hostname, /etc/hosts, /usr/local/bin/scalr-scripting.<id>/ while a
+// Host paths written: /etc/hostname, /etc/hosts, /usr/local/bin/scalr-scripting.<id>/ while a
 // script runs, Options.ScriptLogDir.
 // Commands: python<x>.<y> -V, /usr/local/scalarizr/hooks/auth-shutdown, systemctl reboot, scripts and scaling metrics.
 //

@@ -40,7 +40,7 @@ var hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9
 // Effects: kernel name, /etc/hostname, /etc/hosts: the line whose first name is the new one gets this host's private
 // address and loses its aliases; without such a line one is added. Lines of the old name stay.
 // Source:  spec agent-core 4.1
-func (s *Service) SetHostname(_ context.Context, p agentapi.SetHostnameParams) (string, error) {
+func (s *Service) SetHostname(ctx context.Context, p agentapi.SetHostnameParams) (string, error) {
 	if p.Hostname == "" {
 		return "", agentapi.Errorf(agentapi.KindInvalid, "AssertionError", "")
 	}
@@ -51,7 +51,7 @@ func (s *Service) SetHostname(_ context.Context, p agentapi.SetHostnameParams) (
 	if err != nil {
 		return "", err
 	}
-	old, err := s.host.ReadFile(kernelHostname)
+	old, err := s.GetHostname(ctx, handlers.NoParams{})
 	if err != nil {
 		return "", err
 	}
@@ -67,8 +67,8 @@ func (s *Service) SetHostname(_ context.Context, p agentapi.SetHostnameParams) (
 	if _, err := change.WriteFile("/etc/hosts", mapHost(hosts, ip, p.Hostname), 0o644); err != nil {
 		return "", err
 	}
-	change.OnRollback(func() error { return s.host.SetKernelValue(kernelHostname, string(old)) })
-	if err := s.host.SetKernelValue(kernelHostname, p.Hostname); err != nil {
+	change.OnRollback(func() error { return s.opts.SetKernelName(old) })
+	if err := s.opts.SetKernelName(p.Hostname); err != nil {
 		return "", err
 	}
 	change.Commit()

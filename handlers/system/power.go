@@ -46,6 +46,7 @@ func (s *Service) CallAuthShutdownHook(ctx context.Context, _ handlers.NoParams)
 // Source:  spec agent-core 4.2
 func (s *Service) Reboot(ctx context.Context, _ handlers.NoParams) (handlers.Null, error) {
 	s.log.Info("rebooting this host because a caller asked for it")
-	_, err := s.host.Run(ctx, host.Cmd{Path: "systemctl", Args: []string{"--no-block", "reboot"}})
+	// The agent may be told to stop before systemctl has returned: that must not look like a failure.
+	_, err := s.host.Run(context.WithoutCancel(ctx), host.Cmd{Path: "systemctl", Args: []string{"--no-block", "reboot"}})
 	return handlers.Null{}, err
 }

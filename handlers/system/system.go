@@ -4,12 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
+	"golang.org/x/sys/unix"
 )
 
 // Definitions tells which scaling metrics the coordinator wants.
@@ -32,6 +34,9 @@ type Options struct {
 	// PrivateIP is the address that set_hostname maps to the new name. nil means the address this host uses towards
 	// other networks, or 127.0.1.1 when it has none.
 	PrivateIP func() (netip.Addr, error)
+
+	// SetKernelName names the running kernel; nil means sethostname(2). /proc/sys is read-only in containers.
+	SetKernelName func(string) error
 
 	LogFile       string        // "" means /var/log/scalarizr.log
 	DebugLogFile  string        // "" means /var/log/scalarizr_debug.log
@@ -71,6 +76,9 @@ func New(o Options) *Service {
 	}
 	if o.PrivateIP == nil {
 		o.PrivateIP = privateIP
+	}
+	if o.SetKernelName == nil {
+		o.SetKernelName = func(name string) error { return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name))) }
 	}
 	s := &Service{opts: o, host: o.Host, log: o.Host.Log().With("handler", "system")}
 	s.scripts.init()

@@ -50,13 +50,17 @@ func options(t *testing.T, h *host.Host) system.Options {
 	return system.Options{
 		Host: h, Operations: registry,
 		PrivateIP: func() (netip.Addr, error) { return netip.MustParseAddr("10.0.0.5"), nil },
+		SetKernelName: func(name string) error {
+			return os.WriteFile(h.Path("/proc/sys/kernel/hostname"), []byte(name+"\n"), 0o644)
+		},
 	}
 }
 
 // real is a service on this machine, reading only.
 func real(t *testing.T) *env {
-	h := host.New(host.Options{})
-	return &env{t: t, methods: system.New(options(t, h)).Methods()}
+	o := options(t, host.New(host.Options{}))
+	o.SetKernelName = func(string) error { return errors.New("tests leave this machine's name alone") }
+	return &env{t: t, methods: system.New(o).Methods()}
 }
 
 // call answers with the result as JSON.
@@ -364,6 +368,19 @@ func TestConformance53_Hostname(t *testing.T) {
 		}
 		if got := e.Tree("/"); got != before {
 			t.Errorf("a refused name changed files:\n%s", got)
+		}
+	})
+	t.Run("changes nothing when the kernel refuses", func(t *testing.T) {
+		e := start(t, func(o *system.Options) {
+			o.SetKernelName = func(string) error { return os.ErrPermission }
+		})
+		os.Remove(e.Path("/etc/hostname")) // minimal images have none
+		before := e.Tree("/")
+		if _, err := e.call("set_hostname", `{"hostname": "new"}`); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("got %v, want %v", err, os.ErrPermission)
+		}
+		if got := e.Tree("/"); got != before {
+			t.Errorf("got\n%s, want\n%s", got, before)
 		}
 	})
 	t.Run("changes nothing when a step fails", func(t *testing.T) {
