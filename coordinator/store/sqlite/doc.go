@@ -6,6 +6,7 @@
 //	migrate.go   our tables (migration/, by goose) and River's
 //	tx.go        transactions, statements, how failures are classified
 //	engine.go    operation.Store
+//	queue.go     River's driver
 //	cache.go     apps that were read before
 //	<noun>.go    the statements of one noun
 //

@@ -7,7 +7,7 @@ var (
 		accountByID, accountByEmail, credentialByHash,
 		appRefByID, appRefByNum, appRefByName, appRefs, appRefsAll, appCount, appsByNums, nodesOfApps, routesOfApps,
 		nodeByID, routeByName, allocationList, operationByNum, operationsOfGroup,
-		groupByID, stepsOfGroup, cancelAsked,
+		groupByID, stepsOfGroup, cancelAsked, jobWaits,
 	}
 	hotWrites = []string{
 		appInsert + " RETURNING num", appUpdate, nodeInsert + " RETURNING num", nodeUpdate, routeInsert + " RETURNING num", routeUpdate,

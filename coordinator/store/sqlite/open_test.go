@@ -248,7 +248,7 @@ func TestNoStatementReadsAllOperations(t *testing.T) {
 		"CancelRequested": cancelAsked, "Start": operationStart, "Complete": operationEnd, "StepDone": stepPut,
 		"StepDone progress": operationProgress, "StepUndone": stepUndone, "BeginUndo": groupUndo, "EndGroup": groupEnd,
 		"RequestCancel": groupsToCancel, "RequestCancel of a group": groupToCancel, "cancel": groupCancel,
-		"Requeue": groupsUnfinished, "Requeue jobs": jobsFree, "Requeue live jobs": jobsLive,
+		"Requeue": groupsUnfinished, "Requeue jobs": jobsFree, "Requeue live jobs": jobsLive, "fetch": jobWaits,
 	}
 	for name, f := range map[string]core.OperationFilter{
 		"account": {Account: "a"}, "subject": {Subject: "s"}, "group": {GroupID: "g"}, "unfinished": {Unfinished: true},
@@ -266,7 +266,7 @@ func TestNoStatementReadsAllOperations(t *testing.T) {
 		for name, statement := range statements {
 			for _, line := range plan(t, s, statement) {
 				fromFew := strings.Contains(line, "operation_unfinished") || strings.Contains(line, "operation_group_unfinished")
-				if strings.HasPrefix(line, "SCAN") && !fromFew {
+				if strings.HasPrefix(line, "SCAN") && !fromFew && line != "SCAN CONSTANT ROW" {
 					t.Errorf("%s (analyzed: %v) reads everything: %s", name, analyzed, line)
 				}
 				if strings.Contains(name, "unfinished") && strings.HasPrefix(line, "SEARCH") && !fromFew {

@@ -88,7 +88,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	if s.write, err = openPool(s.opts.Path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err != nil {
 		return err
 	}
-	s.driver = riversqlite.New(s.write.db)
+	s.driver = driver{riversqlite.New(s.write.db), s}
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
