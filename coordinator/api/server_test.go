@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,6 +122,36 @@ func TestServerCancelsRequestsThatDoNotFinish(t *testing.T) {
 		t.Error(err)
 	}
 	<-gone
+}
+
+func TestServerHangsUpOnSlowHeaders(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, err := api.NewServer(api.ServerOptions{Handler: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler), PlainAddr: "127.0.0.1:0", HeaderTimeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conn, err := net.Dial("tcp", s.PlainAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if data, err := io.ReadAll(conn); err != nil {
+		t.Errorf("got %q, %v, want the connection closed", data, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestServerOptions(t *testing.T) {

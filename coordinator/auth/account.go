@@ -50,9 +50,12 @@ func (a *Auth) CreateAccount(ctx context.Context, email, password string, admin 
 		if err := tx.PutAccount(&account); err != nil {
 			return err
 		}
-		return tx.PutCredential(core.Credential{
+		if err := tx.PutCredential(core.Credential{
 			Hash: sha256.Sum256([]byte(key)), Kind: core.CredentialAPIKey, AccountID: id, CreatedAt: now,
-		})
+		}); err != nil {
+			return err
+		}
+		return a.audit(tx, id, "account.create")
 	})
 	if err != nil {
 		return core.Account{}, "", "", fmt.Errorf("create account: %w", err)
@@ -89,24 +92,31 @@ func (a *Auth) SetPassword(ctx context.Context, id core.AccountID, password stri
 	if err != nil {
 		return err
 	}
-	return a.changeAccount(ctx, id, func(account *core.Account) { account.PasswordHash = hash })
+	return a.changeAccount(ctx, id, "account.password", func(account *core.Account) { account.PasswordHash = hash })
 }
 
 // SetActive lets an account in, or shuts it out with all its credentials, at once.
 //
 // Errors: not_found
 func (a *Auth) SetActive(ctx context.Context, id core.AccountID, active bool) error {
-	return a.changeAccount(ctx, id, func(account *core.Account) { account.Active = active })
+	action := "account.activate"
+	if !active {
+		action = "account.deactivate"
+	}
+	return a.changeAccount(ctx, id, action, func(account *core.Account) { account.Active = active })
 }
 
-func (a *Auth) changeAccount(ctx context.Context, id core.AccountID, change func(*core.Account)) error {
+func (a *Auth) changeAccount(ctx context.Context, id core.AccountID, action string, change func(*core.Account)) error {
 	err := a.store.Update(ctx, func(tx core.Tx) error {
 		account, err := tx.Account(id)
 		if err != nil {
 			return err
 		}
 		change(&account)
-		return tx.PutAccount(&account)
+		if err := tx.PutAccount(&account); err != nil {
+			return err
+		}
+		return a.audit(tx, id, action)
 	})
 	a.cache.forget(func(_ cacheKey, account core.Account) bool { return account.ID == id })
 	return err
@@ -134,7 +144,10 @@ func (a *Auth) putCredential(ctx context.Context, kind core.CredentialKind, text
 		if ttl > 0 {
 			c.ExpiresAt = now.Add(ttl)
 		}
-		return tx.PutCredential(c)
+		if err := tx.PutCredential(c); err != nil {
+			return err
+		}
+		return a.audit(tx, id, string(kind)+".create")
 	})
 }
 
@@ -151,10 +164,18 @@ func (a *Auth) Revoke(ctx context.Context, text string) error {
 			return err
 		}
 		c.Revoked = true
-		return tx.PutCredential(c)
+		if err := tx.PutCredential(c); err != nil {
+			return err
+		}
+		return a.audit(tx, c.AccountID, string(c.Kind)+".revoke")
 	})
 	a.cache.forget(func(key cacheKey, _ core.Account) bool { return key.hash == hash })
 	return err
+}
+
+// audit records a change of credentials in the change's own transaction.
+func (a *Auth) audit(tx core.Tx, id core.AccountID, action string) error {
+	return tx.Audit(core.AuditRecord{At: a.now().UTC(), AccountID: id, Action: action, Subject: string(id), Outcome: "accepted"})
 }
 
 // newAPIKey draws 24 characters, each equally likely.

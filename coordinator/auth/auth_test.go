@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -315,6 +316,38 @@ func TestCredentials(t *testing.T) {
 		_, err = a.APIKey(t.Context(), key, "")
 		wantKind(t, err, core.Unauthenticated)
 	})
+}
+
+func TestEveryChangeOfCredentialsIsAudited(t *testing.T) {
+	m := newMemory()
+	a := newAuth(t, m, Options{})
+	account, _, _ := create(t, a, "ada@example.org", "")
+	token, err := a.NewToken(t.Context(), account.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := a.NewAPIKey(t.Context(), account.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		a.Revoke(t.Context(), string(token)), a.SetPassword(t.Context(), account.ID, "password"),
+		a.SetActive(t.Context(), account.ID, false), a.SetActive(t.Context(), account.ID, true),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	var want []string
+	for _, action := range []string{"account.create", "token.create", "api_key.create", "token.revoke", "account.password", "account.deactivate", "account.activate"} {
+		want = append(want, string(account.ID)+" "+action)
+	}
+	if !slices.Equal(m.audit, want) {
+		t.Errorf("got %q, want %q", m.audit, want)
+	}
+	if text := fmt.Sprint(m.audit); strings.Contains(text, string(token)) || strings.Contains(text, string(key)) {
+		t.Error("the audit holds a credential")
+	}
 }
 
 func TestARevocationElsewhereIsSeenAfterTheTTL(t *testing.T) {

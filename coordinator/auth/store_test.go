@@ -14,6 +14,7 @@ type memory struct {
 	accounts    map[core.AccountID]core.Account
 	credentials map[[32]byte]core.Credential
 	views       int
+	audit       []string
 }
 
 func newMemory() *memory {
@@ -79,5 +80,10 @@ func (t memoryTx) PutAccount(a *core.Account) error {
 
 func (t memoryTx) PutCredential(c core.Credential) error {
 	t.m.credentials[c.Hash] = c
+	return nil
+}
+
+func (t memoryTx) Audit(r core.AuditRecord) error {
+	t.m.audit = append(t.m.audit, string(r.AccountID)+" "+r.Action)
 	return nil
 }
