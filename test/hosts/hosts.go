@@ -7,10 +7,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,12 +68,15 @@ type Instance struct {
 	Subnet   netip.Prefix
 }
 
+// stateDirs is what the state directories of instances begin with: short, and on a real disk.
+const stateDirs = "/var/tmp/rvt-"
+
 // NewInstance finds a bridge, subnet and state directory that nobody uses, and checks at the end of the test that
 // nothing of them is left. What is left then is torn down, so that one broken test does not break the next.
 func NewInstance(t testing.TB) Instance {
 	t.Helper()
 	need(t)
-	dir, err := os.MkdirTemp("/var/tmp", "rvt-")
+	dir, err := os.MkdirTemp(filepath.Dir(stateDirs), filepath.Base(stateDirs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +132,7 @@ func claim(t testing.TB) (bridge string, subnet netip.Prefix) {
 			continue
 		}
 		bridge := fmt.Sprintf("rvt%d", n)
-		if _, err := net.InterfaceByName(bridge); err == nil { // the rest of a killed test: somebody else's to clean up
+		if _, err := net.InterfaceByName(bridge); err == nil && !clearAway(t, bridge) {
 			l.Close()
 			continue
 		}
@@ -138,12 +143,28 @@ func claim(t testing.TB) (bridge string, subnet netip.Prefix) {
 	return "", netip.Prefix{}
 }
 
+// clearAway removes what a killed test left of the instance on a bridge that nobody holds any more.
+func clearAway(t testing.TB, bridge string) bool {
+	files, _ := filepath.Glob(stateDirs + "*/instance.json")
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil || !bytes.Contains(data, []byte(strconv.Quote(bridge))) {
+			continue
+		}
+		err = nspawn.Teardown(t.Context(), nspawn.Options{StateDir: filepath.Dir(f)})
+		t.Logf("remove what a killed test left in %s: %v", filepath.Dir(f), err)
+		return err == nil
+	}
+	return false
+}
+
 // NewCloud opens an nspawn cloud with one image.
 func NewCloud(t testing.TB, agent bool) *Cloud {
 	t.Helper()
 	i := NewInstance(t)
 	o := i.Options()
 	o.Images = []nspawn.Image{Image(t, agent)}
+	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	d, err := nspawn.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

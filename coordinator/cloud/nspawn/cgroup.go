@@ -76,10 +76,7 @@ func (c cgroups) group(elem ...string) group { return group{c, filepath.Join(ele
 
 // dirs lists the group's directory in every hierarchy.
 func (g group) dirs() []string {
-	var dirs []string
-	for _, mount := range g.c.v1 {
-		dirs = append(dirs, filepath.Join(mount, g.path))
-	}
+	dirs := g.dirsV1()
 	if g.c.unified != "" {
 		dirs = append(dirs, filepath.Join(g.c.unified, g.path))
 	}
@@ -146,7 +143,7 @@ func (g group) limit(l limits) error {
 }
 
 // start runs cmd with the new process inside the group from its first instruction. On cgroup v1 only a task can move
-// itself, so a thread of ours moves there, forks, and ends; in the unified hierarchy the kernel clones into the group.
+// itself, so a thread of ours moves there, forks, and moves back; in the unified hierarchy the kernel clones into the group.
 func (g group) start(cmd *exec.Cmd) error {
 	if g.c.unified != "" {
 		fd, err := unix.Open(filepath.Join(g.c.unified, g.path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -159,23 +156,75 @@ func (g group) start(cmd *exec.Cmd) error {
 		}
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, fd
 	}
+	if g.c.pure() {
+		return cmd.Start()
+	}
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is in the wrong cgroup for anybody else and ends with us
-		tid := []byte(strconv.Itoa(unix.Gettid()))
-		for _, mount := range g.c.v1 {
-			if err := os.WriteFile(filepath.Join(mount, g.path, "tasks"), tid, 0o644); err != nil {
-				done <- fmt.Errorf("enter cgroup: %w", err)
-				return
-			}
+		runtime.LockOSThread()
+		home, err := g.c.threadHome()
+		if err == nil {
+			err = moveThread(g.dirsV1())
 		}
-		done <- cmd.Start()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if moveThread(home) == nil {
+			runtime.UnlockOSThread() // else the thread is of no use to anybody and ends with this goroutine
+		}
+		done <- err
 	}()
 	return <-done
 }
 
+func (g group) dirsV1() []string {
+	var dirs []string
+	for _, mount := range g.c.v1 {
+		dirs = append(dirs, filepath.Join(mount, g.path))
+	}
+	return dirs
+}
+
+// moveThread moves the calling thread into cgroup v1 directories.
+func moveThread(dirs []string) error {
+	tid := []byte(strconv.Itoa(unix.Gettid()))
+	for _, dir := range dirs {
+		if err := os.WriteFile(filepath.Join(dir, "tasks"), tid, 0o644); err != nil {
+			return fmt.Errorf("enter cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// threadHome lists the v1 cgroups that the calling thread is in.
+func (c cgroups) threadHome() ([]string, error) {
+	data, err := os.ReadFile("/proc/thread-self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	return c.parseHome(string(data)), nil
+}
+
+// parseHome reads /proc/<pid>/cgroup: lines of hierarchy number, controllers and path.
+func (c cgroups) parseHome(text string) []string {
+	var dirs []string
+	for line := range strings.Lines(text) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		for name := range strings.SplitSeq(parts[1], ",") {
+			if mount := c.v1of[strings.TrimPrefix(name, "name=")]; mount != "" {
+				dirs = append(dirs, filepath.Join(mount, parts[2]))
+				break
+			}
+		}
+	}
+	return dirs
+}
+
 // procs lists the processes of the group and everything below it. The v1 hierarchies are asked too, because a process may
-// be in one and not in another.
+// be in one and not in another. Our own process is left out: v1 names it while a thread of ours is in there to fork.
 func (g group) procs() []int {
 	seen := map[int]bool{}
 	for _, dir := range g.dirs() {
@@ -185,7 +234,7 @@ func (g group) procs() []int {
 			}
 			data, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 			for _, f := range strings.Fields(string(data)) {
-				if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+				if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() {
 					seen[pid] = true
 				}
 			}

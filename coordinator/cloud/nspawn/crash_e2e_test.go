@@ -4,6 +4,8 @@ package nspawn_test
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -12,8 +14,6 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"encoding/json"
 
 	"golang.org/x/sys/unix"
 
@@ -139,17 +139,26 @@ func TestAKillAtAnyMomentLeavesNothing(t *testing.T) {
 func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	c := hosts.NewCloud(t, false)
 	h := c.Boot(t, hosts.Options{})
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	reopen := func(t *testing.T) {
 		t.Helper()
 		o := c.Options()
 		o.Images = []nspawn.Image{hosts.Image(t, false)}
+		o.Log = log
 		d, err := nspawn.Open(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { d.Close() })
 		c.Driver = d
 	}
+	t.Cleanup(func() { c.Driver.Close() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			run, _ := os.ReadFile(filepath.Join(c.StateDir, "nodes", h.ID, "run.json"))
+			console, _ := os.ReadFile(filepath.Join(c.StateDir, "nodes", h.ID, "console.log"))
+			t.Logf("%s\n%s", run, console)
+		}
+	})
 	boot := h.BootID(t)
 	t.Run("a running one is adopted as it is", func(t *testing.T) {
 		c.Driver.Close()
@@ -177,8 +186,9 @@ func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	})
 	t.Run("one whose supervisor dies gets another and runs on", func(t *testing.T) {
 		boot := h.BootID(t)
+		old := runOf(t, c, h).Supervisor
 		killSupervisor(t, c, h)
-		hosts.Eventually(t, "another supervisor is there", func() bool { return supervisor(t, c, h) > 0 })
+		hosts.Eventually(t, "another supervisor is there", func() bool { return runOf(t, c, h).Supervisor != old })
 		h.WaitReady(t)
 		if now := h.BootID(t); now != boot {
 			t.Error("it was booted again")
@@ -242,15 +252,6 @@ func runOf(t *testing.T, c *hosts.Cloud, h *hosts.Host) run {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// supervisor is the pid of the node's living supervisor, 0 when there is none.
-func supervisor(t *testing.T, c *hosts.Cloud, h *hosts.Host) int {
-	pid := runOf(t, c, h).Supervisor.PID
-	if unix.Kill(pid, 0) != nil {
-		return 0
-	}
-	return pid
 }
 
 func killSupervisor(t *testing.T, c *hosts.Cloud, h *hosts.Host) {

@@ -101,8 +101,8 @@ func (s *supervisor) heard(n notification, farewell *string) {
 		if n.leader > 0 {
 			r.Leader = procOf(n.leader)
 		}
-		if n.status != "" {
-			r.Detail = n.status
+		if n.status != "" && r.State != core.CloudRunning {
+			r.Detail = n.status // while it boots, the job it waits for
 		}
 		switch {
 		case n.ready:

@@ -31,6 +31,7 @@ type recipe struct {
 	Disable  []string          // units that are installed and start only when somebody wants them
 	Enable   []string
 	Mask     []string // units nobody needs in a node
+	Target   string   // what a boot reaches
 }
 
 func newRecipe(mirror string) recipe {
@@ -55,7 +56,6 @@ func newRecipe(mirror string) recipe {
 				"path-exclude=/usr/share/man/*\npath-exclude=/usr/share/info/*\npath-exclude=/usr/share/locale/*\n",
 		},
 		After: map[string]string{
-			"/etc/machine-id":                            "\n", // see finish: must exist and be empty
 			"/etc/hostname":                              "",
 			"/var/lib/dbus/machine-id":                   "",
 			"/etc/ssh/ssh_host_rsa_key":                  "",
@@ -69,6 +69,7 @@ func newRecipe(mirror string) recipe {
 			"/etc/systemd/system.conf.d/90-reeve.conf":   "[Manager]\nDefaultTimeoutStopSec=20s\n",
 			"/usr/share/reeve/image":                     ImageID + "\n",
 		},
+		Target:  "multi-user.target",
 		Disable: []string{"apache2.service", "nginx.service", "mariadb.service", "mariadb.socket", "ssh.service"},
 		Enable:  []string{"systemd-networkd.service", "ssh.socket"},
 		Mask: []string{
@@ -77,6 +78,7 @@ func newRecipe(mirror string) recipe {
 			"console-getty.service", "systemd-timesyncd.service", "systemd-resolved.service", "systemd-udevd.service", "systemd-udev-trigger.service",
 			"systemd-firstboot.service", "systemd-machine-id-commit.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
 			"sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount", "modprobe@.service", "ldconfig.service",
+			"systemd-network-generator.service", "systemd-journal-flush.service", "systemd-remount-fs.service", "systemd-sysusers.service",
 		},
 	}
 }
@@ -231,7 +233,7 @@ func (r recipe) finish(ctx context.Context, rootfs string) error {
 	if err := root.WriteFile("etc/machine-id", nil, 0o444); err != nil {
 		return err
 	}
-	for verb, units := range map[string][]string{"disable": r.Disable, "enable": r.Enable, "mask": r.Mask} {
+	for verb, units := range map[string][]string{"disable": r.Disable, "enable": r.Enable, "mask": r.Mask, "set-default": {r.Target}} {
 		if out, err := systemctl(ctx, rootfs, verb, units); err != nil {
 			return fmt.Errorf("systemctl %s: %w: %s", verb, err, bytes.TrimSpace(out))
 		}

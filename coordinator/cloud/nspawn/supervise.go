@@ -203,8 +203,9 @@ func (s *supervisor) follow(exited <-chan int) outcome {
 		select {
 		case code := <-exited:
 			s.drain(messages, &farewell)
-			s.waitLeader(code)
-			return s.judge(code, stopping, farewell)
+			stopping = s.waitLeader(code) || stopping
+			rec, err := readRecord(s.dir)
+			return decide(code, err == nil && rec.Intent == intentRunning, stopping, farewell)
 		case m := <-messages:
 			s.heard(m, &farewell)
 		case <-ready.C:
@@ -243,11 +244,12 @@ func (s *supervisor) requestStop() {
 	}
 }
 
-// waitLeader covers an nspawn that died before its node: the node goes on, and we with it.
-func (s *supervisor) waitLeader(code int) {
+// waitLeader covers an nspawn that died before its node: the node goes on, and we with it. It says whether we were asked
+// to stop the node meanwhile.
+func (s *supervisor) waitLeader(code int) (stopping bool) {
 	leader := s.state().Leader
 	if code >= 0 || !leader.alive() {
-		return
+		return false
 	}
 	gone := make(chan struct{})
 	go func() {
@@ -258,12 +260,13 @@ func (s *supervisor) waitLeader(code int) {
 	for {
 		select {
 		case <-gone:
-			return
+			return stopping
 		case sig := <-s.signals:
 			if sig == unix.SIGUSR1 {
 				_ = leader.signal(unix.SIGINT)
 				continue
 			}
+			stopping = true
 			s.publish(func(r *runState) { r.State = core.CloudStopping })
 			_ = leader.signal(sigHalt)
 			escalate = time.After(stopGrace)
@@ -273,18 +276,7 @@ func (s *supervisor) waitLeader(code int) {
 	}
 }
 
-// judge decides what the end of a node means.
-func (s *supervisor) judge(code int, stopping bool, farewell string) outcome {
-	rec, err := readRecord(s.dir)
-	wanted := err == nil && rec.Intent == intentRunning
-	run := s.state()
-	if run.State == core.CloudStopping { // SIGTERM may also have come while nspawn was already gone
-		stopping = true
-	}
-	return decide(code, wanted, stopping, farewell)
-}
-
-// decide is the rule behind judge: code is nspawn's exit status, -1 when it was killed, exitUnknown when it was not ours.
+// decide says what the end of a node means: code is nspawn's exit status, -1 when it was killed, exitUnknown when it was not ours.
 func decide(code int, wanted, stopping bool, farewell string) outcome {
 	switch {
 	case !wanted || stopping:
