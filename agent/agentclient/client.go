@@ -53,10 +53,7 @@ type Client struct {
 // New makes a Client for the agent at an http or https URL without a path. It sends nothing yet.
 func New(agentURL string, key envelope.Key, o *Options) (*Client, error) {
 	base, err := url.Parse(agentURL)
-	if err != nil {
-		return nil, fmt.Errorf("agent URL: %w", err)
-	}
-	if base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
 		return nil, fmt.Errorf("agent URL %q: want http://HOST:PORT or https://HOST:PORT", agentURL)
 	}
 	if key.IsZero() {
