@@ -3,9 +3,11 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -16,16 +18,39 @@ var unitName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9@_.:-]{0,120}\.service$
 
 const unitDir = "/etc/systemd/system"
 
-// dropIn makes systemd leave a service stopped, at boot too, while the directory it lives in is not mounted: it must not
-// run on the stale files below.
+// dropIn is where we add to a unit of the host.
 func dropIn(unit string) string { return path.Join(unitDir, unit+".d", "reeve-volume.conf") }
 
-func renderDropIn(targets ...string) []byte {
+// renderServiceGuard makes systemd leave a service stopped, at boot too, while a directory it lives in is not mounted: it
+// must not run on the stale files below.
+func renderServiceGuard(targets ...string) []byte {
 	text := "# Written by reeve-agent: the service lives on a volume.\n[Unit]\n"
 	for _, t := range targets {
 		text += "RequiresMountsFor=" + t + "\nConditionPathIsMountPoint=" + t + "\n"
 	}
 	return []byte(text)
+}
+
+// renderMountGuard makes systemd leave a bind mount alone while the volume is not mounted. It would make an empty source
+// directory otherwise and bind that: in a container it skips devices of fstab, but not binds.
+func renderMountGuard(mpoint string) []byte {
+	return []byte("# Written by reeve-agent: what is bound here lies on a volume.\n[Unit]\nConditionPathIsMountPoint=" + mpoint + "\n")
+}
+
+// mountUnit is the name of the unit that systemd makes of a mount point (systemd.unit(5), string escaping).
+func mountUnit(mpoint string) string {
+	var b strings.Builder
+	for i, c := range []byte(strings.Trim(mpoint, "/")) {
+		switch {
+		case c == '/':
+			b.WriteByte('-')
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == ':', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String() + ".mount"
 }
 
 // stopNote says, in the state directory, that we stopped a unit that ran. It is how a killed agent remembers to start it.
@@ -54,7 +79,7 @@ func (s *Service) bindDirectory(ctx context.Context, c *host.Change, mpoint stri
 	}
 	line := bindLine(source, b.Target, mpoint, b.Unit)
 	if m, taken := mountedAt(mounts, b.Target); taken {
-		if volume, _ := mountedAt(mounts, mpoint); m.Number != volume.Number || !strings.HasSuffix(m.Root, "/"+b.Source) {
+		if !boundFromVolume(mounts, line) {
 			return conflict("%s is mounted at %s already", m.Source, b.Target)
 		}
 		return s.finishBind(ctx, c, line)
@@ -68,6 +93,9 @@ func (s *Service) bindDirectory(ctx context.Context, c *host.Change, mpoint stri
 	if err := c.MkdirAll(b.Target, 0o755); err != nil {
 		return err
 	}
+	if err := s.guard(ctx, c, line, true); err != nil { // before fstab: the line must not be without it
+		return err
+	}
 	if err := s.keepMounted(c, line); err != nil {
 		return err
 	}
@@ -77,22 +105,28 @@ func (s *Service) bindDirectory(ctx context.Context, c *host.Change, mpoint stri
 	return s.finishBind(ctx, c, line)
 }
 
+// boundFromVolume says whether what is mounted at a line's target is the directory of its volume.
+func boundFromVolume(mounts []mount, line fstabLine) bool {
+	m, mounted := mountedAt(mounts, line.MPoint)
+	volume, there := mountedAt(mounts, line.volume())
+	return mounted && there && m.Number == volume.Number && m.Root == path.Join(volume.Root, strings.TrimPrefix(line.Source, line.volume()))
+}
+
 // finishBind is what is left when the directory is bound.
 func (s *Service) finishBind(ctx context.Context, c *host.Change, line fstabLine) error {
+	if err := s.guard(ctx, c, line, true); err != nil {
+		return err
+	}
 	if err := s.keepMounted(c, line); err != nil {
 		return err
 	}
 	if err := c.Remove(seedNote(line.Source)); err != nil {
 		return err
 	}
-	unit := line.unit()
-	if unit == "" {
+	if line.unit() == "" {
 		return nil
 	}
-	if err := s.guardUnit(ctx, c, unit, append(s.targetsOf(unit, line.MPoint), line.MPoint)); err != nil {
-		return err
-	}
-	return s.startIfNoted(ctx, c, unit)
+	return s.startIfNoted(ctx, c, line.unit())
 }
 
 // targetsOf are the other directories of a unit that lie on volumes.
@@ -107,17 +141,25 @@ func (s *Service) targetsOf(unit, except string) []string {
 	return targets
 }
 
-// guardUnit writes, or with no targets removes, the unit's drop-in.
-func (s *Service) guardUnit(ctx context.Context, c *host.Change, unit string, targets []string) error {
-	var text []byte
-	if len(targets) > 0 {
-		text = renderDropIn(targets...)
-		if err := c.MkdirAll(path.Dir(dropIn(unit)), 0o755); err != nil {
-			return err
+// guard writes, or takes away, what keeps systemd from using a bound directory without its volume.
+func (s *Service) guard(ctx context.Context, c *host.Change, line fstabLine, on bool) error {
+	files := []wantedFile{{path: dropIn(mountUnit(line.MPoint)), perm: 0o644}}
+	if on {
+		files[0].text = renderMountGuard(line.volume())
+	}
+	if unit := line.unit(); unit != "" {
+		service := wantedFile{path: dropIn(unit), perm: 0o644}
+		targets := s.targetsOf(unit, line.MPoint)
+		if on {
+			targets = append(targets, line.MPoint)
 		}
+		if slices.Sort(targets); len(targets) > 0 {
+			service.text = renderServiceGuard(targets...)
+		}
+		files = append(files, service)
 	}
 	return s.changeAndTell(c, notice{
-		name: "systemd", file: dropIn(unit), text: text, perm: 0o644,
+		name: "systemd", files: files,
 		tell: func() error { return s.host.Units().DaemonReload(ctx) },
 		undo: func() error { return s.host.Units().DaemonReload(context.WithoutCancel(ctx)) },
 	})
@@ -233,8 +275,5 @@ func (s *Service) unbindDirectory(ctx context.Context, c *host.Change, mounts []
 	if err := s.writeFstab(c, removeFstab(text, line.MPoint)); err != nil {
 		return err
 	}
-	if unit == "" {
-		return nil
-	}
-	return s.guardUnit(ctx, c, unit, s.targetsOf(unit, line.MPoint))
+	return s.guard(ctx, c, line, false)
 }

@@ -22,9 +22,9 @@
 // # Volumes
 //
 // fstab is the record of what is mounted: our lines carry the option x-reeve.volume. A directory of the host that moves
-// onto a volume (say /var/lib/mysql) is copied once, then bound over the old one; a drop-in keeps its service from
-// running on the files below while the volume is not there. Start mounts what systemd did not: in a container systemd
-// skips the devices of fstab.
+// onto a volume (say /var/lib/mysql) is copied once, then bound over the old one. Two drop-ins keep systemd from binding an
+// empty directory, and the service from running on the files below, while the volume is not there. Start mounts what
+// systemd did not, and starts the service if it is enabled: in a container systemd skips the devices of fstab.
 //
 // # Kills and failures
 //
@@ -32,6 +32,6 @@
 // copies have names of their own until they are whole and on disk, and a unit that was stopped is noted first.
 //
 // Host paths touched: <state>/deploy, the base directory, /etc/{passwd,group,shadow,gshadow}, /etc/.pwd.lock,
-// /etc/ssh/sshd_config.d/reeve-<app>.conf, /etc/fstab, /etc/systemd/system/<unit>.d/reeve-volume.conf, mount points.
+// /etc/ssh/sshd_config.d/reeve-<app>.conf, /etc/fstab, /etc/systemd/system/{<service>,<mount>}.d/reeve-volume.conf, mount points.
 // Tested on Debian 12: OpenSSH 9.2, Apache 2.4 with PHP 8.2, util-linux 2.38, e2fsprogs 1.47, xfsprogs 6.1.
 package deploy

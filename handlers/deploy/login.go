@@ -182,12 +182,9 @@ func (s *Service) ensureSFTP(ctx context.Context, c *host.Change, a app, login *
 	var text []byte
 	if login != nil {
 		text = renderSSH(a, login.User)
-		if err := c.MkdirAll(sshdConfigDir, 0o755); err != nil {
-			return err
-		}
 	}
 	return s.changeAndTell(c, notice{
-		name: "sshd", file: file, text: text, perm: 0o600,
+		name: "sshd", files: []wantedFile{{file, text, 0o600}},
 		tell: func() error { return s.testAndReloadSSH(ctx, c) },
 		undo: func() error { return s.reloadIfRunning(context.WithoutCancel(ctx), s.host.Layout().SSHUnit) },
 	})

@@ -39,10 +39,13 @@ func (s *Service) mountAgain(ctx context.Context, l fstabLine) error {
 		return err
 	}
 	if _, mounted := mountedAt(mounts, l.MPoint); mounted {
-		if l.bind() {
-			return s.finishBind(ctx, s.host.Begin(), l)
+		switch {
+		case !l.bind():
+			return nil
+		case !boundFromVolume(mounts, l):
+			return conflict("something else than %s is mounted at %s", l.Source, l.MPoint)
 		}
-		return nil
+		return s.finishBind(ctx, s.host.Begin(), l)
 	}
 	if _, mounted := mountedAt(mounts, l.volume()); l.bind() && !mounted || !s.host.Exists(l.Source) {
 		return nil // what lies at the source is not the volume's

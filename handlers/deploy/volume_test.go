@@ -98,7 +98,8 @@ func TestMountVolume(t *testing.T) {
 		if v.FSType != "ext4" || v.Device != device || v.SizeBytes <= 0 || v.FreeBytes <= 0 || v.FreeBytes > v.SizeBytes {
 			t.Errorf("got %+v", v)
 		}
-		golden(t, "mounted", h.Text("/etc/fstab")+h.Text(mountsFile)+h.Text("/etc/systemd/system/mariadb.service.d/reeve-volume.conf"))
+		golden(t, "mounted", h.Text("/etc/fstab")+h.Text(mountsFile)+h.Text("/etc/systemd/system/mariadb.service.d/reeve-volume.conf")+
+			h.Text("/etc/systemd/system/var-lib-mysql.mount.d/reeve-volume.conf"))
 	})
 	t.Run("the directory's content was copied, modes kept", func(t *testing.T) {
 		if got := h.Text("/srv/data/mysql/ibdata1"); got != "tables" {
@@ -110,7 +111,7 @@ func TestMountVolume(t *testing.T) {
 	})
 	t.Run("the unit was stopped for it and runs again", func(t *testing.T) {
 		calls := strings.Join(h.Calls(), "\n")
-		for _, order := range [][2]string{{"stop mariadb.service", "run cp"}, {"run cp", "run mount --bind"}, {"run mount --bind", "daemon-reload"}, {"daemon-reload", "start mariadb.service"}} {
+		for _, order := range [][2]string{{"stop mariadb.service", "run cp"}, {"run cp", "run mount --bind"}, {"daemon-reload", "run mount --bind"}, {"run mount --bind", "start mariadb.service"}} {
 			if a, b := strings.Index(calls, order[0]), strings.Index(calls, order[1]); a < 0 || a > b {
 				t.Errorf("got %s, want %q before %q", calls, order[0], order[1])
 			}
@@ -277,6 +278,16 @@ func TestVolumeBreaks(t *testing.T) {
 	})
 }
 
+func TestMountUnit(t *testing.T) {
+	for mpoint, want := range map[string]string{ // as systemd-escape --path --suffix=mount says
+		"/var/lib/mysql": "var-lib-mysql.mount", "/srv/my-data_1": `srv-my\x2ddata_1.mount`, "/.hidden/a.b": `\x2ehidden-a.b.mount`, "/a@b+c:d": `a\x40b\x2bc:d.mount`,
+	} {
+		if got := mountUnit(mpoint); got != want {
+			t.Errorf("%s: got %s, want %s", mpoint, got, want)
+		}
+	}
+}
+
 func TestSeedThatWasNeverBound(t *testing.T) {
 	h := newVolumeHost(t, formatted)
 	h.WriteText("/srv/data/mysql/ibdata1", "old copy")
@@ -331,6 +342,14 @@ func TestStart(t *testing.T) {
 		}
 		if err := newService(h).Start(t.Context()); err != nil || len(h.Calls()) != 0 {
 			t.Errorf("got %v, calls %v, want none", err, h.Calls())
+		}
+	})
+	t.Run("a directory of the host that was bound instead is an error, and its service is left alone", func(t *testing.T) {
+		h := rebooted(t)
+		h.WriteText(mountsFile, h.Text(mountsFile)+"95 25 259:2 /srv/data/mysql /var/lib/mysql rw - ext4 /dev/vda rw\n")
+		wantKind(t, newService(h).Start(t.Context()), agentapi.KindConflict)
+		if h.Units.Running("mariadb.service") {
+			t.Error("mariadb runs on the wrong files")
 		}
 	})
 	t.Run("a service that does not start at boot stays stopped", func(t *testing.T) {
