@@ -27,11 +27,8 @@ type executor struct {
 }
 
 func (e executor) JobGetAvailable(ctx context.Context, p *riverdriver.JobGetAvailableParams) ([]*rivertype.JobRow, error) {
-	var waiting int64
-	err := e.store.view(ctx, func(t *tx) (err error) {
-		waiting, err = one(t, "", scanCount, jobWaits, p.Queue)
-		return err
-	})
+	var waiting number
+	err := e.store.read.stmts[jobWaits].QueryRowContext(ctx, p.Queue).Scan(&waiting)
 	if err == nil && waiting == 0 {
 		return nil, nil
 	}
