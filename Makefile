@@ -4,7 +4,7 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED = 0
 BASE_VERSION := 0.1.0
-VERSION ?= $(BASE_VERSION)$(shell git rev-parse --short=9 HEAD 2>/dev/null | sed 's/^/+/')
+VERSION := $(BASE_VERSION)$(shell git rev-parse --short=9 HEAD 2>/dev/null | sed 's/^/+/')
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS := bin/tools
 
@@ -16,8 +16,8 @@ help: ## list the targets
 
 build: ## build both programs into bin/
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/reeve-agent ./agent
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/reeve-coordinator ./coordinator
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./agent ./coordinator
+	@mv bin/agent bin/reeve-agent && mv bin/coordinator bin/reeve-coordinator
 
 tools: $(TOOLS)/nfpm $(TOOLS)/staticcheck $(TOOLS)/govulncheck
 $(TOOLS)/nfpm: packaging/tools/go.mod
