@@ -35,7 +35,7 @@ func (l line) is(names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(l.name, n) })
 }
 
-func (l line) indent() string { return l.raw[:len(l.raw)-len(strings.TrimLeft(l.raw, " \t"))] }
+func (l line) indent() string { return l.raw[:len(l.raw)-len(strings.TrimLeft(l.raw, blanks))] }
 
 func parseError(number int, format string, args ...any) error {
 	return agentapi.Errorf(agentapi.KindInvalid, "ParseError", "line "+strconv.Itoa(number)+": "+format, args...)
@@ -54,9 +54,9 @@ func parseLines(text string) []line {
 		for strings.HasSuffix(joined, `\`) && i+1 < len(physical) {
 			i++
 			l.raw += "\n" + physical[i]
-			joined = strings.TrimSuffix(joined, `\`) + " " + physical[i]
+			joined = strings.TrimSuffix(joined, `\`) + physical[i] // httpd puts nothing in between
 		}
-		l.classify(strings.TrimSpace(joined))
+		l.classify(strings.Trim(joined, blanks))
 		lines = append(lines, l)
 	}
 	return lines
@@ -67,7 +67,7 @@ func (l *line) classify(text string) {
 	case text == "", text[0] == '#':
 		l.kind = lineText
 	case strings.HasPrefix(text, "</"):
-		l.kind, l.name = lineClose, strings.TrimSpace(strings.TrimSuffix(text[2:], ">"))
+		l.kind, l.name = lineClose, strings.Trim(strings.TrimSuffix(text[2:], ">"), blanks)
 	case text[0] == '<':
 		l.kind = lineOpen
 		words := splitArgs(strings.TrimSuffix(text[1:], ">"))
@@ -85,11 +85,14 @@ func (l *line) classify(text string) {
 	}
 }
 
+// blanks are the characters between words. httpd knows more, which templates may not hold.
+const blanks = " \t"
+
 // splitArgs splits at blanks; quotes of either kind group, and a backslash before a quote or a backslash is dropped.
 func splitArgs(s string) []string {
 	var words []string
 	for {
-		s = strings.TrimLeft(s, " \t")
+		s = strings.TrimLeft(s, blanks)
 		if s == "" {
 			return words
 		}
@@ -102,7 +105,7 @@ func splitArgs(s string) []string {
 func nextArg(s string) (word, rest string) {
 	quote := s[0]
 	if quote != '"' && quote != '\'' {
-		end := strings.IndexAny(s, " \t")
+		end := strings.IndexAny(s, blanks)
 		if end < 0 {
 			return s, ""
 		}
@@ -148,10 +151,12 @@ func parseTemplate(text string) ([]line, error) {
 	if len(text) > maxTemplate {
 		return nil, parseError(1, "the template is longer than %d KiB", maxTemplate>>10)
 	}
-	if strings.ContainsRune(text, 0) {
-		return nil, parseError(1, "the template holds a NUL byte")
-	}
 	lines := parseLines(text)
+	for _, l := range lines {
+		if strings.ContainsFunc(l.raw, func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' }) {
+			return nil, parseError(l.number, "the template holds a control character")
+		}
+	}
 	var open []line
 	vhosts := 0
 	for _, l := range lines {

@@ -193,18 +193,17 @@ func (p *parser) word() (string, error) {
 		}
 		return "", p.fail("a quoted text is not closed")
 	}
+	dollar := false // a brace right after an unescaped $ belongs to the word; what closes it is no special byte
 	for ; p.pos < len(p.text); p.pos++ {
-		switch c := p.text[p.pos]; {
-		case c == '\\':
-			p.pos++
-		case c == '{' && p.pos > start && p.text[p.pos-1] == '$': // ${variable}
-			end := strings.IndexByte(p.text[p.pos:], '}')
-			if end < 0 {
-				return "", p.fail("a variable is not closed")
-			}
-			p.pos += end
-		case strings.IndexByte(" \t\r\n;{", c) >= 0:
+		c := p.text[p.pos]
+		if c == '{' && dollar {
+			continue // as nginx does, without ending the state: "${{" too
+		}
+		if strings.IndexByte(" \t\r\n;{", c) >= 0 {
 			return p.text[start:p.pos], nil
+		}
+		if dollar = c == '$'; c == '\\' {
+			p.pos++
 		}
 	}
 	p.pos = min(p.pos, len(p.text))
