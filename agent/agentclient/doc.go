@@ -12,11 +12,14 @@
 //
 // # Errors
 //
-// Every error is an *agentapi.Error, and its kind says what to do about it. When the agent refused a call, the kind is
-// the agent's own. When no answer could be had, the kind is unavailable and errors.Is finds ErrTransport (the agent was
-// not reached, or hung up), or ErrReply (what came back is not the answer to this request, such as another host's under
-// the agent's address). When the agent did not accept the envelope, errors.Is finds ErrRejected: another key, or clocks
-// too far apart. Reached tells a refusal of the agent from all of these.
+// Every error is an *agentapi.Error, and its kind says what to do about it. When the agent's method refused a call, the
+// kind is the agent's own, and Reached is true. Otherwise errors.Is finds
+//
+//   - ErrTransport, kind unavailable: the agent was not reached, or hung up;
+//   - ErrReply, kind unavailable: what came back is not the answer to this request, such as that of another host that has
+//     the agent's address now;
+//   - ErrRejected: the agent did not accept the envelope. The kind is invalid for another key, and unavailable for clocks
+//     too far apart and for a repeated request whose first reply was lost.
 //
 // # At most once
 //

@@ -37,21 +37,24 @@ func withCause(ctx context.Context, err error) error {
 	return err
 }
 
-// refused explains an answer outside of the envelope. Trying again helps only when the agent is overloaded or broken.
+// refused explains an answer outside of the envelope, and says whether a new request may succeed.
 func refused(resp *http.Response, body []byte) error {
 	text := strings.TrimSpace(string(body[:min(len(body), 200)]))
+	kind, hint := agentapi.KindInvalid, ""
+	switch {
+	case text == agentapi.RefusedReplay:
+		kind, hint = agentapi.KindUnavailable, " (it may have been carried out, and its reply lost)"
+	case text == agentapi.RefusedClock:
+		kind, hint = agentapi.KindUnavailable, fmt.Sprintf(" (%s)", resp.Header.Get("Date"))
+	case resp.StatusCode == http.StatusBadRequest:
+		hint = " (does the agent have the same key?)"
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
+		kind = agentapi.KindUnavailable
+	}
 	if text == "" {
 		text = http.StatusText(resp.StatusCode)
 	}
-	hint := ""
-	if resp.StatusCode == http.StatusBadRequest {
-		hint = fmt.Sprintf(" (is it the same key, and are the clocks together? the agent's says %s)", resp.Header.Get("Date"))
-	}
 	err := fmt.Errorf("%w: %d: %s%s", ErrRejected, resp.StatusCode, text, hint)
-	kind := agentapi.KindInvalid
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout {
-		kind = agentapi.KindUnavailable
-	}
 	return &agentapi.Error{Kind: kind, Class: "EnvelopeError", Text: err.Error(), Err: err}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
+
+	"github.com/reeve-paas/reeve/crypto/envelope"
 )
 
 func FuzzDecodeRequest(f *testing.F) {
@@ -55,6 +57,24 @@ func TestDepth(t *testing.T) {
 	} {
 		if got := depth([]byte(text)); got != want {
 			t.Errorf("%s: got %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestAKeyThatEncryptedALotIsReported(t *testing.T) {
+	first, err1 := envelope.ParseKey(envelope.NewKeyText())
+	second, err2 := envelope.ParseKey(envelope.NewKeyText())
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	var u usage
+	for i, step := range []struct {
+		key  envelope.Key
+		n    int
+		want bool
+	}{{first, keyBytesWarning - 1, false}, {first, 1, true}, {first, 1, false}, {second, keyBytesWarning - 1, false}, {second, 1, true}} {
+		if got := u.add(step.key, step.n); got != step.want {
+			t.Errorf("step %d: got %v, want %v", i, got, step.want)
 		}
 	}
 }

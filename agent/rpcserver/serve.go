@@ -61,6 +61,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["X-Signature"] = []string{signature}
 	h["Date"] = []string{date} // net/http would write its own, which is not what was signed
 	s.write(w, http.StatusOK, body)
+	if s.usage.add(c.key, len(plaintext)+len(body)) {
+		s.opts.Log.Warn("the shared key has encrypted a lot; replace it", "bytes", int64(keyBytesWarning))
+	}
 	s.done(c, r, failure, len(body))
 }
 
@@ -90,7 +93,7 @@ func (s *Server) open(c *call, r *http.Request) ([]byte, *refusal) {
 		return nil, &refusal{http.StatusBadRequest, reasonDecode, "Failed to decrypt data", nil}
 	}
 	if skew := s.opts.Now().Sub(opened.Date); s.opts.MaxClockSkew > 0 && skew.Abs() > s.opts.MaxClockSkew {
-		return nil, &refusal{http.StatusBadRequest, reasonClock, "Date is too far from this host's clock, which the Date of this reply shows", nil}
+		return nil, &refusal{http.StatusBadRequest, reasonClock, agentapi.RefusedClock, nil}
 	}
 	c.mac, c.date = opened.MAC, opened.Date
 	return opened.Plaintext, nil
@@ -138,7 +141,7 @@ func (s *Server) answer(c *call, r *http.Request, plaintext []byte) (json.RawMes
 	if s.changing[c.request.method] {
 		err := s.guard.use(c.mac, c.date, s.opts.Now())
 		if errors.Is(err, errReplay) {
-			return nil, nil, &refusal{http.StatusBadRequest, reasonReplay, "Request was already used", nil}
+			return nil, nil, &refusal{http.StatusBadRequest, reasonReplay, agentapi.RefusedReplay, nil}
 		}
 		if err != nil && s.warnings.Allow() {
 			s.opts.Log.Warn("a seen request was not kept for after a restart", "err", err)

@@ -29,6 +29,7 @@ type Server struct {
 	metrics  *metrics
 	guard    *replayGuard
 	large    chan struct{}
+	usage    usage
 	warnings *rate.Limiter // of log lines that anybody can cause
 
 	stopping context.Context // ends when running methods must give up
