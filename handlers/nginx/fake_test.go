@@ -1,0 +1,166 @@
+package nginx
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/handlers/host/hosttest"
+)
+
+const fakeMain = "user www-data;\nevents {\n}\nhttp {\n\tinclude /etc/nginx/conf.d/*.conf;\n\tinclude /etc/nginx/sites-enabled/*;\n}\n"
+
+// bareHost is a Debian host with a running nginx that no agent has seen.
+func bareHost(tb testing.TB) *hosttest.Host {
+	h := hosttest.New(tb)
+	h.WriteText("/etc/nginx/nginx.conf", fakeMain)
+	h.WriteText("/etc/nginx/sites-available/default", "server {\n}\n")
+	if err := os.MkdirAll(h.Path("/etc/nginx/sites-enabled"), 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Symlink("/etc/nginx/sites-available/default", h.Path("/etc/nginx/sites-enabled/default")); err != nil {
+		tb.Fatal(err)
+	}
+	h.Runner.Succeed("nginx")
+	h.Units.SetRunning("nginx.service")
+	return h
+}
+
+func fakeService(h *hosttest.Host) *Service { return New(Options{Host: h.Host, Settle: 1}) }
+
+func fakeMake(h *hosttest.Host, name, backend string) error {
+	_, err := fakeService(h).MakeProxy(context.Background(), agentapi.ProxyParams{Hostname: name, Backends: []agentapi.Destination{{Host: backend}}})
+	return err
+}
+
+func TestEveryStepIsTakenBack(t *testing.T) {
+	withProxies := func(tb testing.TB) *hosttest.Host {
+		h := bareHost(tb)
+		for _, name := range []string{"a.test", "b.test"} {
+			if err := fakeMake(h, name, "192.0.2.1"); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		return h
+	}
+	for name, c := range map[string]struct {
+		start func(testing.TB) *hosttest.Host
+		do    func(*hosttest.Host) error
+	}{
+		"the first proxy of a host": {bareHost, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.1") }},
+		"a proxy that is replaced":  {withProxies, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.2") }},
+		"remove_proxy": {withProxies, func(h *hosttest.Host) error {
+			_, err := fakeService(h).RemoveProxy(context.Background(), agentapi.RemoveProxyParams{Hostname: "a.test"})
+			return err
+		}},
+		"remove_server of the last one": {withProxies, func(h *hosttest.Host) error {
+			_, err := fakeService(h).RemoveServer(context.Background(), agentapi.UpstreamServerParams{Backend: "b.test", Server: "192.0.2.1"})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := c.start(t).Tree("/")
+			hosttest.BreakEachCall(t, c.start, c.do, func(t *testing.T, h *hosttest.Host, _ error) {
+				if got := h.Tree("/"); got != before {
+					t.Errorf("got\n%s\nwant\n%s", got, before)
+				}
+				if !h.Units.Running("nginx.service") {
+					t.Error("nginx does not run")
+				}
+			})
+		})
+	}
+}
+
+func TestStart(t *testing.T) {
+	t.Run("leaves a host without nginx alone", func(t *testing.T) {
+		h := hosttest.New(t)
+		if err := fakeService(h).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Tree("/"); strings.Count(got, "\n") != 1 {
+			t.Errorf("got %s", got)
+		}
+		if err := fakeMake(h, "a.test", "192.0.2.1"); err == nil || !strings.Contains(err.Error(), "nginx is not installed") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("includes the proxies last in http, once, and drops the packaged site", func(t *testing.T) {
+		h := bareHost(t)
+		if err := fakeService(h).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := strings.TrimSuffix(fakeMain, "}\n") + "\tinclude /etc/nginx/app-servers.include;\n\tinclude /etc/nginx/proxies.include;\n}\n"
+		if got := h.Text("/etc/nginx/nginx.conf"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if h.Exists("/etc/nginx/sites-enabled/default") || !h.Exists("/etc/nginx/sites-available/default") {
+			t.Error("only the link of the packaged site should go")
+		}
+		for _, name := range []string{"app-servers.include", "proxies.include", "error-pages.include"} {
+			if !h.Exists("/etc/nginx/" + name) {
+				t.Errorf("%s is missing", name)
+			}
+		}
+		h.ClearCalls()
+		if err := fakeService(h).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Calls(); len(got) != 0 {
+			t.Errorf("a second start did %q", got)
+		}
+	})
+	t.Run("keeps the proxies of an older agent", func(t *testing.T) {
+		h := bareHost(t)
+		const ups, prox = "upstream x {\n\tserver 192.0.2.5;\n}\n", "server { listen 80; server_name old.test; location / { proxy_pass http://x; } }\n"
+		h.WriteText("/etc/nginx/nginx.conf", strings.TrimSuffix(fakeMain, "}\n")+"include app-servers.include; include proxies.include;}\n")
+		h.WriteText("/etc/nginx/app-servers.include", ups)
+		h.WriteText("/etc/nginx/proxies.include", prox)
+		if err := fakeMake(h, "a.test", "192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Text("/etc/nginx/app-servers.include"); !strings.HasPrefix(got, ups) {
+			t.Errorf("got %s", got)
+		}
+		if got := h.Text("/etc/nginx/proxies.include"); !strings.HasPrefix(got, prox) {
+			t.Errorf("got %s", got)
+		}
+		if !h.Exists("/etc/nginx/sites-enabled/default") {
+			t.Error("a host that was taken over keeps its sites")
+		}
+	})
+}
+
+func TestTheTestReadsStagedFilesOnly(t *testing.T) {
+	h := bareHost(t)
+	if err := fakeMake(h, "a.test", "192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	h.ClearCalls()
+	var conf, staged string
+	h.Runner.Handle("nginx", func(c host.Cmd) (host.Output, error) {
+		data, err := os.ReadFile(c.Args[2])
+		conf = string(data)
+		_, rest, _ := strings.Cut(conf, "include "+h.Root)
+		path, _, _ := strings.Cut(rest, ";")
+		staged = h.Text(path)
+		if strings.Contains(h.Text("/etc/nginx/app-servers.include"), "192.0.2.2") {
+			t.Error("the new server is in the live file before the test")
+		}
+		return host.Output{}, err
+	})
+	if err := fakeMake(h, "a.test", "192.0.2.2"); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(staged, "192.0.2.2") || !strings.HasPrefix(conf, "pid "+h.Root) {
+		t.Errorf("the test read %s with %s", conf, staged)
+	}
+	tests := slices.DeleteFunc(h.Calls(), func(c string) bool { return !strings.HasPrefix(c, "run ") })
+	if len(tests) != 1 {
+		t.Errorf("got %q, want one test", tests)
+	}
+}
