@@ -4,10 +4,10 @@ package gandi
 func (c *call) accountInfo() error {
 	a := c.p.Account
 	c.out.BeginStruct()
-	c.out.MemberString("handle", a.Handle)
-	c.out.MemberInt("id", a.Num)
-	c.out.MemberString("fullname", a.Email)
-	c.out.MemberInt("credits", 0)
+	fieldHandle.String(c.out, a.Handle)
+	fieldID.Int(c.out, a.Num)
+	fieldFullname.String(c.out, a.Email)
+	fieldCredits.Int(c.out, 0)
 	c.out.EndStruct()
 	return nil
 }
@@ -15,10 +15,10 @@ func (c *call) accountInfo() error {
 // contactBalance is contact.balance.
 func (c *call) contactBalance() error {
 	c.out.BeginStruct()
-	c.out.BeginMember("prepaid")
+	fieldPrepaid.Begin(c.out)
 	c.out.BeginStruct()
-	c.out.MemberDouble("amount", 0)
-	c.out.MemberString("currency", "EUR")
+	fieldAmount.Double(c.out, 0)
+	fieldCurrency.String(c.out, "EUR")
 	c.out.EndStruct()
 	c.out.EndMember()
 	c.out.EndStruct()

@@ -28,7 +28,7 @@ import (
 
 // bed is the dialect over the real core, store, auth and engine. Only the cloud and the agents are made up.
 type bed struct {
-	*testing.T
+	testing.TB
 	url    string // of /xmlrpc/
 	server *httptest.Server
 	core   *core.Core
@@ -44,17 +44,17 @@ type bed struct {
 }
 
 // newBed starts everything but the engine: operations wait until work is called.
-func newBed(t *testing.T, change ...func(*gandi.Options, *core.Options)) *bed {
+func newBed(t testing.TB, change ...func(*gandi.Options, *core.Options)) *bed {
 	t.Helper()
 	dir := t.TempDir()
-	b := &bed{T: t, cloud: newMemCloud(), agents: &memAgents{}, zone: &zone{}, log: &lockedBuffer{}, stop: func() {}}
+	b := &bed{TB: t, cloud: newMemCloud(), agents: &memAgents{}, zone: &zone{}, log: &lockedBuffer{}, stop: func() {}}
 	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master"))
 	b.must(err)
 	b.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer})
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
 	co := core.Options{
-		Store: b.store, Clouds: b.cloud, Agents: b.agents, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.agents}, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		HostedZones: []string{"hosted.test"}, OwnershipSecret: bytes.Repeat([]byte{7}, 32),
 		HashPassword: func(string) (string, error) { return "$6$hash", nil },
 	}
@@ -366,11 +366,17 @@ func (m *memCloud) DestroyVolume(_ context.Context, id string) error {
 	return nil
 }
 
+// agentsOf finds the one agent for every node.
+type agentsOf struct{ *memAgents }
+
+func (a agentsOf) Agent(core.Node) (core.Agent, error) { return a.memAgents, nil }
+
 // memAgents are agents that do everything at once, unless a call is told to fail.
 type memAgents struct {
-	mu   sync.Mutex
-	fail map[string]error
-	got  []string // routes made
+	core.Agent // nil: what no operation of an app calls
+	mu         sync.Mutex
+	fail       map[string]error
+	got        []string // routes made
 }
 
 func (a *memAgents) failOn(method string, err error) {
@@ -391,7 +397,6 @@ func (a *memAgents) served(host string) bool {
 	return slices.Contains(a.got, host)
 }
 
-func (a *memAgents) Agent(core.Node) (core.Agent, error) { return a, nil }
 func (a *memAgents) Hostname(context.Context) (string, error) {
 	return "host", a.result("Hostname")
 }
@@ -408,10 +413,11 @@ func (a *memAgents) CreateVHost(_ context.Context, p agentapi.CreateVHostParams)
 	a.got = append(a.got, p.Hostname)
 	return "/etc/apache2/" + p.Hostname, nil
 }
-func (a *memAgents) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) error { return nil }
-func (a *memAgents) StartService(context.Context, string) error                      { return nil }
-func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error           { return nil }
-func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error   { return nil }
+func (a *memAgents) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) error   { return nil }
+func (a *memAgents) StartService(context.Context, string) error                        { return nil }
+func (a *memAgents) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
+func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error             { return nil }
+func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error     { return nil }
 func (a *memAgents) CreateDatabase(context.Context, agentapi.CreateDatabaseParams) error {
 	return a.result("CreateDatabase")
 }

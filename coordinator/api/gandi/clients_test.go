@@ -173,3 +173,30 @@ echo count($rows), ' ', $rows[0]['name'], ' ', $rows[0]['date_start']->xmlrpc_ty
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestPerlReadsReplies(t *testing.T) {
+	b := newBed(t)
+	b.create("name", `O'Neil "x" <y> & é`)
+	for library, script := range map[string]string{
+		"RPC::XML::Client": `
+my $api = RPC::XML::Client->new($ENV{URL}, error_handler => sub { die @_ });
+my $rows = $api->send_request('paas.list', $ENV{KEY}, {size => 'm'})->value;
+my $fault = $api->send_request('paas.info', $ENV{KEY}, 99);
+print join '|', scalar @$rows, $rows->[0]{name}, defined $rows->[0]{date_end_commitment} ? 'value' : 'nil', $fault->code;`,
+		"XMLRPC::Lite": `
+my $api = XMLRPC::Lite->proxy($ENV{URL});
+my $rows = $api->call('paas.list', $ENV{KEY}, {size => 'm'})->result;
+my $fault = $api->call('paas.info', $ENV{KEY}, 99);
+print join '|', scalar @$rows, $rows->[0]{name}, defined $rows->[0]{date_end_commitment} ? 'value' : 'nil', $fault->faultcode;`,
+	} {
+		t.Run(library, func(t *testing.T) {
+			if err := exec.Command("perl", "-M"+library, "-e", "1").Run(); err != nil {
+				t.Skipf("Perl with %s is not installed: %v", library, err)
+			}
+			got := b.run(t, "perl", "-CS", "-M"+library, "-e", script)
+			if want := "1|O'Neil \"x\" <y> & é|nil|537542"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}

@@ -318,13 +318,13 @@ func (c *call) writeProblem(p core.Problem) {
 		}
 	}
 	c.out.BeginStruct()
-	c.out.MemberString("field", clip(p.Field))
-	c.out.MemberString("error", text)
-	c.out.MemberStringOrNil("field_type", fieldType)
+	fieldField.String(c.out, clip(p.Field))
+	fieldError.String(c.out, text)
+	fieldFieldType.StringOrNil(c.out, fieldType)
 	if len(p.Allowed) == 0 {
-		c.out.MemberNil("attr")
+		fieldAttr.Nil(c.out)
 	} else {
-		c.out.BeginMember("attr")
+		fieldAttr.Begin(c.out)
 		c.out.BeginArray()
 		for _, a := range p.Allowed {
 			c.out.String(a)
@@ -332,6 +332,6 @@ func (c *call) writeProblem(p core.Problem) {
 		c.out.EndArray()
 		c.out.EndMember()
 	}
-	c.out.MemberString("reason", p.Msg)
+	fieldReason.String(c.out, p.Msg)
 	c.out.EndStruct()
 }

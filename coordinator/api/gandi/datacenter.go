@@ -43,21 +43,21 @@ func (c *call) locations() ([]core.Location, error) {
 func writeDatacenter(c *call, l *core.Location) {
 	c.out.BeginStruct()
 	writeDatacenterName(c, l)
-	c.out.BeginMember("can_migrate_to")
+	fieldCanMigrateTo.Begin(c.out)
 	c.out.BeginArray()
 	c.out.EndArray()
 	c.out.EndMember()
-	c.out.MemberNil("deactivate_at")
-	c.out.MemberString("iaas_closed_for", openToAll)
-	c.out.MemberString("paas_closed_for", openToAll)
+	fieldDeactivateAt.Nil(c.out)
+	fieldIaasClosedFor.String(c.out, openToAll)
+	fieldPaasClosedFor.String(c.out, openToAll)
 	c.out.EndStruct()
 }
 
 // writeDatacenterName writes the members by which an instance names its datacenter too.
 func writeDatacenterName(c *call, l *core.Location) {
-	c.out.MemberInt("id", l.Num)
-	c.out.MemberString("iso", l.ISO)
-	c.out.MemberString("name", l.Name)
-	c.out.MemberString("country", l.Country)
-	c.out.MemberString("dc_code", l.Code)
+	fieldID.Int(c.out, l.Num)
+	fieldISO.String(c.out, l.ISO)
+	fieldName.String(c.out, l.Name)
+	fieldCountry.String(c.out, l.Country)
+	fieldDCCode.String(c.out, l.Code)
 }

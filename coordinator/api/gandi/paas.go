@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -46,12 +47,12 @@ func (c *call) paasList() error {
 	return serveList(c, paasColumns, c.loadPaas, func(c *call, p *paas) {
 		c.out.BeginStruct()
 		c.writePaas(p)
-		c.out.MemberInt("datacenter_id", p.datacenter)
-		c.out.BeginMember("servers")
+		fieldDatacenterID.Int(c.out, p.datacenter)
+		fieldServers.Begin(c.out)
 		c.out.BeginArray()
 		for i := range p.Nodes {
 			c.out.BeginStruct()
-			c.out.MemberInt("id", p.Nodes[i].Num)
+			fieldID.Int(c.out, p.Nodes[i].Num)
 			c.out.EndStruct()
 		}
 		c.out.EndArray()
@@ -113,19 +114,20 @@ func locationOf(a *core.App, all []core.Location) core.Location {
 // writePaas writes the members that list and info share.
 func (c *call) writePaas(p *paas) {
 	out := c.out
-	out.MemberInt("id", p.Num)
-	out.MemberString("name", p.Name)
-	out.MemberString("type", p.kind)
-	out.MemberString("size", p.SizeID)
-	out.MemberString("catalog_name", p.catalogName())
-	out.MemberString("state", paasStates[p.State])
-	out.MemberInt("data_disk_additional_size", int64(p.ExtraGB))
-	out.MemberTime("date_start", p.StartsAt)
-	out.MemberTime("date_end", p.EndsAt)
-	out.MemberNil("date_end_commitment")
-	out.MemberBool("need_upgrade", false)
-	out.MemberString("console", strconv.FormatInt(p.Login, 10)+"@"+hostOr(c.d.opts.ConsoleHost, p.App))
-	out.MemberNil("snapshot_profile")
+	fieldID.Int(out, p.Num)
+	fieldName.String(out, p.Name)
+	fieldType.String(out, p.kind)
+	fieldSize.String(out, p.SizeID)
+	fieldCatalogName.Strings(out, p.kind, "_", p.SizeID)
+	fieldState.String(out, paasStates[p.State])
+	fieldDataDiskAdditionalSize.Int(out, int64(p.ExtraGB))
+	fieldDateStart.Time(out, p.StartsAt)
+	fieldDateEnd.Time(out, p.EndsAt)
+	fieldDateEndCommitment.Nil(out)
+	fieldNeedUpgrade.Bool(out, false)
+	var login [20]byte
+	fieldConsole.Strings(out, string(strconv.AppendInt(login[:0], p.Login, 10)), "@", hostOr(c.d.opts.ConsoleHost, p.App))
+	fieldSnapshotProfile.Nil(out)
 }
 
 // hostOr is a configured host name, else the address of the instance's own node. It is "" until the node has one.
@@ -162,7 +164,7 @@ func (c *call) paasInfo() error {
 	c.writePaas(&paas{App: &app, kind: c.typeName(&app), datacenter: location.Num})
 	c.writePaasDetails(&app, &location)
 	if i := slices.IndexFunc(sizes, func(s core.Size) bool { return s.ID == app.SizeID }); i >= 0 {
-		c.out.MemberInt("memory", int64(sizes[i].MemoryMB))
+		fieldMemory.Int(c.out, int64(sizes[i].MemoryMB))
 	}
 	c.out.EndStruct()
 	return nil
@@ -186,30 +188,30 @@ func paasMissing(num int64, err error) error {
 // writePaasDetails writes what only info shows.
 func (c *call) writePaasDetails(a *core.App, l *core.Location) {
 	out := c.out
-	out.MemberNil("autorenew")
-	out.BeginMember("datacenter")
+	fieldAutorenew.Nil(out)
+	fieldDatacenter.Begin(out)
 	out.BeginStruct()
 	writeDatacenterName(c, l)
 	out.EndStruct()
 	out.EndMember()
-	out.MemberDouble("datadisk_total_size", float64(a.BaseDiskGB+a.ExtraGB))
-	out.MemberString("ftp_server", hostOr(c.d.opts.FTPHost, a))
-	out.MemberString("git_server", hostOr(c.d.opts.GitHost, a))
-	out.BeginMember("owner")
+	fieldDatadiskTotalSize.Double(out, float64(a.BaseDiskGB+a.ExtraGB))
+	fieldFtpServer.String(out, hostOr(c.d.opts.FTPHost, a))
+	fieldGitServer.String(out, hostOr(c.d.opts.GitHost, a))
+	fieldOwner.Begin(out)
 	out.BeginStruct()
-	out.MemberString("handle", c.p.Account.Handle)
-	out.MemberInt("id", c.p.Account.Num)
+	fieldHandle.String(out, c.p.Account.Handle)
+	fieldID.Int(out, c.p.Account.Num)
 	out.EndStruct()
 	out.EndMember()
-	out.MemberInt("user", a.Login)
-	out.BeginMember("servers")
+	fieldUser.Int(out, a.Login)
+	fieldServers.Begin(out)
 	out.BeginArray()
 	for i := range a.Nodes {
 		c.writeServer(a.Nodes[i])
 	}
 	out.EndArray()
 	out.EndMember()
-	out.BeginMember("vhosts")
+	fieldVhosts.Begin(out)
 	out.BeginArray()
 	for i := range a.Routes {
 		out.BeginStruct()
@@ -220,18 +222,24 @@ func (c *call) writePaasDetails(a *core.App, l *core.Location) {
 	out.EndMember()
 }
 
+// graphs are the pictures of a server.
+var graphs = []struct {
+	metric string
+	field  xmlrpc.Field
+}{{"vcpu", xmlrpc.NewField("vcpu")}, {"vdi", xmlrpc.NewField("vdi")}, {"vif", xmlrpc.NewField("vif")}}
+
 func (c *call) writeServer(n core.Node) {
 	c.out.BeginStruct()
-	c.out.MemberInt("id", n.Num)
-	c.out.MemberInt("uuid", n.Num)
-	c.out.BeginMember("graph_urls")
+	fieldID.Int(c.out, n.Num)
+	fieldUUID.Int(c.out, n.Num)
+	fieldGraphUrls.Begin(c.out)
 	c.out.BeginStruct()
-	for _, metric := range []string{"vcpu", "vdi", "vif"} {
+	for i := range graphs {
 		url := ""
 		if c.d.opts.GraphURL != nil {
-			url = c.d.opts.GraphURL(n, metric, c.r)
+			url = c.d.opts.GraphURL(n, graphs[i].metric, c.r)
 		}
-		c.out.BeginMember(metric)
+		graphs[i].field.Begin(c.out)
 		c.out.BeginArray()
 		c.out.String(url)
 		c.out.EndArray()

@@ -20,9 +20,9 @@ func (c *call) loadTypes(*query[core.AppType]) ([]core.AppType, error) {
 func (c *call) typeList() error {
 	return serveList(c, typeColumns, c.loadTypes, func(c *call, t *core.AppType) {
 		c.out.BeginStruct()
-		c.out.MemberString("name", t.Name)
-		c.out.MemberString("language", t.PlatformLabel)
-		c.out.MemberString("database", t.EngineLabel)
+		fieldName.String(c.out, t.Name)
+		fieldLanguage.String(c.out, t.PlatformLabel)
+		fieldDatabase.String(c.out, t.EngineLabel)
 		c.out.EndStruct()
 	})
 }

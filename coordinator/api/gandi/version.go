@@ -5,7 +5,7 @@ const apiVersion = "3.3.42"
 
 func (c *call) versionInfo() error {
 	c.out.BeginStruct()
-	c.out.MemberString("api_version", apiVersion)
+	fieldApiVersion.String(c.out, apiVersion)
 	c.out.EndStruct()
 	return nil
 }

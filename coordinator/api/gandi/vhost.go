@@ -83,15 +83,15 @@ func (c *call) loadVhosts(q *query[vhost]) ([]vhost, error) {
 func writeVhost(c *call, v *vhost) {
 	c.out.BeginStruct()
 	writeVhostName(c, &v.Route)
-	c.out.MemberInt("paas_id", v.app)
-	c.out.MemberNil("cert_id")
+	fieldPaasID.Int(c.out, v.app)
+	fieldCertID.Nil(c.out)
 	c.out.EndStruct()
 }
 
 // writeVhostName writes the members that paas.info shows of a vhost too.
 func writeVhostName(c *call, r *core.Route) {
-	c.out.MemberInt("id", r.Num)
-	c.out.MemberString("name", r.Hostname)
-	c.out.MemberString("state", vhostState[r.State])
-	c.out.MemberTime("date_creation", r.CreatedAt)
+	fieldID.Int(c.out, r.Num)
+	fieldName.String(c.out, r.Hostname)
+	fieldState.String(c.out, vhostState[r.State])
+	fieldDateCreation.Time(c.out, r.CreatedAt)
 }

@@ -1,6 +1,7 @@
 package xmlrpc
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"sync"
@@ -14,7 +15,7 @@ const prologue = "<?xml version='1.0' encoding='UTF-8'?>\n"
 //
 //	e.BeginReply()
 //	e.BeginStruct()
-//	e.MemberString("api_version", "3.3.42")
+//	version.String(e, "3.3.42") // version is a Field
 //	e.EndStruct()
 //	e.EndReply()
 //
@@ -66,8 +67,8 @@ func (e *Encoder) Fault(code int, text string) {
 // FaultStruct writes a fault as a value, as the results of system.multicall hold it.
 func (e *Encoder) FaultStruct(code int, text string) {
 	e.BeginStruct()
-	e.MemberInt("faultCode", int64(code))
-	e.MemberString("faultString", text)
+	faultCode.Int(e, int64(code))
+	faultString.String(e, text)
 	e.EndStruct()
 }
 
@@ -77,34 +78,25 @@ func (e *Encoder) BeginArray() { e.raw("<value><array><data>") }
 // EndArray closes it.
 func (e *Encoder) EndArray() { e.raw("</data></array></value>") }
 
-// BeginStruct opens a struct; members follow.
+// BeginStruct opens a struct; members follow, see Field.
 func (e *Encoder) BeginStruct() { e.raw("<value><struct>") }
 
 // EndStruct closes it.
 func (e *Encoder) EndStruct() { e.raw("</struct></value>") }
 
-// BeginMember opens a member whose value, an array or struct, follows.
-func (e *Encoder) BeginMember(name string) {
-	e.raw("<member><name>")
-	e.text(name)
-	e.raw("</name>")
-}
-
-// EndMember closes it.
+// EndMember closes what Field.Begin opened.
 func (e *Encoder) EndMember() { e.raw("</member>") }
 
 // String writes a text. Characters that XML does not allow are dropped.
 func (e *Encoder) String(s string) {
-	e.raw("<value><string>")
-	e.text(s)
-	e.raw("</string></value>")
+	b := appendText(append(e.buf, "<value><string>"...), s)
+	e.buf = append(b, "</string></value>"...)
 }
 
 // Int writes an integer; it must fit 32 bits, the widest type every client reads.
 func (e *Encoder) Int(n int64) {
-	e.raw("<value><int>")
-	e.buf = strconv.AppendInt(e.buf, n, 10)
-	e.raw("</int></value>")
+	b := strconv.AppendInt(append(e.buf, "<value><int>"...), n, 10)
+	e.buf = append(b, "</int></value>"...)
 }
 
 // Bool writes a boolean.
@@ -124,13 +116,7 @@ func (e *Encoder) Double(f float64) {
 	e.raw("<value><double>")
 	before := len(e.buf)
 	e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, 64)
-	for _, c := range e.buf[before:] {
-		if c == '.' {
-			before = -1
-			break
-		}
-	}
-	if before >= 0 {
+	if bytes.IndexByte(e.buf[before:], '.') < 0 {
 		e.raw(".0")
 	}
 	e.raw("</double></value>")
@@ -142,24 +128,20 @@ func (e *Encoder) Time(t time.Time) {
 		e.Nil()
 		return
 	}
+	b := appendTime(append(e.buf, "<value><dateTime.iso8601>"...), t)
+	e.buf = append(b, "</dateTime.iso8601></value>"...)
+}
+
+func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	e.raw("<value><dateTime.iso8601>")
-	e.twoDigits(year / 100 % 100)
-	e.twoDigits(year % 100)
-	e.twoDigits(int(month))
-	e.twoDigits(day)
-	e.raw("T")
-	e.twoDigits(hour)
-	e.raw(":")
-	e.twoDigits(minute)
-	e.raw(":")
-	e.twoDigits(second)
-	e.raw("</dateTime.iso8601></value>")
+	return append(b, digit(year/1000), digit(year/100), digit(year/10), digit(year),
+		digit(int(month)/10), digit(int(month)), digit(day/10), digit(day), 'T',
+		digit(hour/10), digit(hour), ':', digit(minute/10), digit(minute), ':', digit(second/10), digit(second))
 }
 
-func (e *Encoder) twoDigits(n int) { e.buf = append(e.buf, byte('0'+n/10), byte('0'+n%10)) }
+func digit(n int) byte { return byte('0' + n%10) }
 
 // Nil writes that there is nothing.
 func (e *Encoder) Nil() {
@@ -169,37 +151,6 @@ func (e *Encoder) Nil() {
 	}
 	e.raw("<value><nil/></value>")
 }
-
-// MemberString writes a member that is a text.
-func (e *Encoder) MemberString(name, s string) { e.BeginMember(name); e.String(s); e.EndMember() }
-
-// MemberStringOrNil writes a member that is a text, or nil when the text is empty.
-func (e *Encoder) MemberStringOrNil(name, s string) {
-	if s == "" {
-		e.MemberNil(name)
-		return
-	}
-	e.MemberString(name, s)
-}
-
-// MemberInt writes a member that is an integer.
-func (e *Encoder) MemberInt(name string, n int64) { e.BeginMember(name); e.Int(n); e.EndMember() }
-
-// MemberBool writes a member that is a boolean.
-func (e *Encoder) MemberBool(name string, b bool) { e.BeginMember(name); e.Bool(b); e.EndMember() }
-
-// MemberDouble writes a member that is a double.
-func (e *Encoder) MemberDouble(name string, f float64) {
-	e.BeginMember(name)
-	e.Double(f)
-	e.EndMember()
-}
-
-// MemberTime writes a member that is a moment, or nil when it is zero.
-func (e *Encoder) MemberTime(name string, t time.Time) { e.BeginMember(name); e.Time(t); e.EndMember() }
-
-// MemberNil writes a member that is nil.
-func (e *Encoder) MemberNil(name string) { e.BeginMember(name); e.Nil(); e.EndMember() }
 
 func (e *Encoder) raw(s string) { e.buf = append(e.buf, s...) }
 
@@ -212,8 +163,8 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// text appends s escaped: only &, < and > are written as entities, everything else as it is.
-func (e *Encoder) text(s string) {
+// appendText appends s escaped: only &, < and > are written as entities, everything else as it is.
+func appendText(b []byte, s string) []byte {
 	begin := 0
 	for i := 0; i < len(s); {
 		if plain[s[i]] {
@@ -236,10 +187,10 @@ func (e *Encoder) text(s string) {
 			}
 			size = n // not allowed: dropped
 		}
-		e.buf = append(e.buf, s[begin:i]...)
-		e.buf = append(e.buf, escaped...)
+		b = append(b, s[begin:i]...)
+		b = append(b, escaped...)
 		i += size
 		begin = i
 	}
-	e.buf = append(e.buf, s[begin:]...)
+	return append(b, s[begin:]...)
 }

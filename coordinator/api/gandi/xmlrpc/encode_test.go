@@ -13,6 +13,11 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc/xmlrpctest"
 )
 
+func field(name string) *xmlrpc.Field {
+	f := xmlrpc.NewField(name)
+	return &f
+}
+
 func reply(t *testing.T, write func(*xmlrpc.Encoder)) string {
 	t.Helper()
 	e := xmlrpc.NewEncoder()
@@ -42,9 +47,9 @@ func TestEncoderWritesWhatEveryClientReads(t *testing.T) {
 		"quotes":           {func(e *xmlrpc.Encoder) { e.String(`O'Neil "x"` + "\n<y> & é") }, "<value><string>O'Neil \"x\"\n&lt;y&gt; &amp; é</string></value>"},
 		"forbidden chars":  {func(e *xmlrpc.Encoder) { e.String("a\x00b\x1fc\ufffed\xffe") }, "<value><string>abcde</string></value>"},
 		"the real U+FFFD":  {func(e *xmlrpc.Encoder) { e.String("a\ufffdb") }, "<value><string>a\ufffdb</string></value>"},
-		"a name with <":    {func(e *xmlrpc.Encoder) { e.BeginStruct(); e.MemberInt("a<b", 1); e.EndStruct() }, "<value><struct><member><name>a&lt;b</name><value><int>1</int></value></member></struct></value>"},
+		"a name with <":    {func(e *xmlrpc.Encoder) { e.BeginStruct(); field("a<b").Int(e, 1); e.EndStruct() }, "<value><struct><member><name>a&lt;b</name><value><int>1</int></value></member></struct></value>"},
 		"a date in UTC":    {func(e *xmlrpc.Encoder) { e.Time(time.Date(2011, 9, 14, 16, 36, 30, 999, time.FixedZone("", 7200))) }, "<value><dateTime.iso8601>20110914T14:36:30</dateTime.iso8601></value>"},
-		"a text or no nil": {func(e *xmlrpc.Encoder) { e.BeginStruct(); e.MemberStringOrNil("a", "b"); e.EndStruct() }, "<value><struct><member><name>a</name><value><string>b</string></value></member></struct></value>"},
+		"a text or no nil": {func(e *xmlrpc.Encoder) { e.BeginStruct(); field("a").StringOrNil(e, "b"); e.EndStruct() }, "<value><struct><member><name>a</name><value><string>b</string></value></member></struct></value>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := "<?xml version='1.0' encoding='UTF-8'?>\n<methodResponse><params><param>" + tc.want + "</param></params></methodResponse>\n"
@@ -63,7 +68,11 @@ func TestNilAsString(t *testing.T) {
 	e := xmlrpc.NewEncoder()
 	e.NilAsString = true
 	e.Nil()
-	if got, want := string(e.Bytes()), "<value><string></string></value>"; got != want {
+	field("a").Nil(e)
+	field("a").Time(e, time.Time{})
+	field("a").StringOrNil(e, "")
+	const empty = "<value><string></string></value>"
+	if got, want := string(e.Bytes()), empty+strings.Repeat("<member><name>a</name>"+empty+"</member>", 3); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	e.Free()
@@ -94,10 +103,11 @@ func FuzzEncode(f *testing.F) {
 		}
 		got, err := xmlrpctest.Parse([]byte(reply(t, func(e *xmlrpc.Encoder) {
 			e.BeginStruct()
-			e.MemberString("text", text)
-			e.MemberInt("int", int64(n))
-			e.MemberDouble("double", d)
-			e.MemberTime("at", at)
+			field("text").String(e, text)
+			field("parts").Strings(e, text, "|", text)
+			field("int").Int(e, int64(n))
+			field("double").Double(e, d)
+			field("at").Time(e, at)
 			e.EndStruct()
 		})))
 		if err != nil {
@@ -106,7 +116,7 @@ func FuzzEncode(f *testing.F) {
 		if math.IsNaN(d) || math.IsInf(d, 0) {
 			d = 0
 		}
-		want := map[string]any{"text": carried(text), "int": int(n), "double": d, "at": at}
+		want := map[string]any{"text": carried(text), "parts": carried(text + "|" + text), "int": int(n), "double": d, "at": at}
 		if diff := cmp.Diff(any(want), got); diff != "" {
 			t.Errorf("got what differs (-want +got):\n%s", diff)
 		}
