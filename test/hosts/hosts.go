@@ -176,9 +176,9 @@ func NewCloud(t testing.TB, agent bool) *Cloud {
 // Image builds the image of test hosts, or finds it in the cache.
 func Image(t testing.TB, agent bool) nspawn.Image {
 	t.Helper()
-	o := nspawn.ImageOptions{ID: "debian-12-base", Name: "Debian 12"}
+	o := nspawn.ImageOptions{ID: "debian-12-base", Name: "Debian 12", Unlisted: true}
 	if agent {
-		o = nspawn.ImageOptions{AgentDeb: agentPackage(t)}
+		o = nspawn.ImageOptions{AgentDeb: agentPackage(t), Unlisted: true}
 	}
 	stage := ""
 	image, err := nspawn.BuildImage(t.Context(), o, func(s string, _, _ int, detail string) {

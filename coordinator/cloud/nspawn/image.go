@@ -38,6 +38,8 @@ type ImageOptions struct {
 	Mirror string
 	// AgentDeb is the agent's package. "" makes an image without an agent.
 	AgentDeb string
+	// Unlisted keeps the image out of Images: for tests, which share a cache with the coordinators of this host.
+	Unlisted bool
 }
 
 // Progress hears how a build goes on: stage is a short name, done of total its progress (total 0: unknown), detail what
@@ -88,7 +90,7 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 	defer lock.Close()
 	recipe := newRecipe(o.Mirror)
 	home := filepath.Join(o.CacheDir, recipe.hash())
-	if err := buildBase(ctx, home, recipe, progress); err != nil {
+	if err := buildBase(ctx, home, recipe, lock, progress); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "build the base image")
 	}
 	image := Image{ID: o.ID, Name: o.Name, Layers: []string{filepath.Join(home, dirRootfs)}}
@@ -99,15 +101,17 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 		}
 		image.Layers = slices.Insert(image.Layers, 0, layer)
 	}
-	if err := writeJSON(filepath.Join(o.CacheDir, o.ID+".json"), image); err != nil {
-		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
+	if !o.Unlisted {
+		if err := writeJSON(filepath.Join(o.CacheDir, o.ID+".json"), image); err != nil {
+			return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
+		}
 	}
 	progress("done", 1, 1, image.ID)
 	return image, nil
 }
 
-// Images lists what BuildImage has made in a cache ("" means DefaultImageCache), by id. It is empty while nothing is
-// there, and skips an image whose directories were deleted.
+// Images lists what BuildImage has made in a cache ("" means DefaultImageCache): the usual image first, others by id. It
+// is empty while nothing is there, and skips an image whose directories were deleted.
 func Images(cache string) ([]Image, error) {
 	files, err := filepath.Glob(filepath.Join(cmp.Or(cache, DefaultImageCache()), "*.json"))
 	if err != nil {
@@ -123,11 +127,20 @@ func Images(cache string) ([]Image, error) {
 			images = append(images, i)
 		}
 	}
+	slices.SortStableFunc(images, func(a, b Image) int {
+		switch {
+		case a.ID == ImageID:
+			return -1
+		case b.ID == ImageID:
+			return 1
+		}
+		return 0 // the files come sorted
+	})
 	return images, nil
 }
 
 // lockFileContext waits for a lock until ctx ends, and says so when it must.
-func lockFileContext(ctx context.Context, path string, waiting func()) (io.Closer, error) {
+func lockFileContext(ctx context.Context, path string, waiting func()) (*os.File, error) {
 	for first := true; ; first = false {
 		lock, err := lockFile(path)
 		if err == nil {
@@ -143,7 +156,7 @@ func lockFileContext(ctx context.Context, path string, waiting func()) (io.Close
 }
 
 // buildBase makes <home>/rootfs unless it is there. It appears by a rename, complete or not at all.
-func buildBase(ctx context.Context, home string, r recipe, progress Progress) error {
+func buildBase(ctx context.Context, home string, r recipe, lock *os.File, progress Progress) error {
 	final := filepath.Join(home, dirRootfs)
 	if exists(final) {
 		progress("base", 1, 1, "already there")
@@ -156,7 +169,7 @@ func buildBase(ctx context.Context, home string, r recipe, progress Progress) er
 	if err := removeRootfs(tmp); err != nil {
 		return err
 	}
-	if err := r.bootstrap(ctx, tmp, progress); err != nil {
+	if err := r.bootstrap(ctx, tmp, lock, progress); err != nil {
 		return errors.Join(err, removeRootfs(tmp))
 	}
 	progress("base", 0, 0, "configure services")

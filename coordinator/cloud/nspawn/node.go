@@ -191,7 +191,13 @@ func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // watch follows the supervisor's reports until it ends or the driver is closed.
 func (d *Driver) watch(n *node, conn net.Conn, cmd *exec.Cmd) {
+	began := time.Now()
 	n.update(func() { n.conn = conn })
+	select {
+	case <-d.closing: // Close may have looked at the node just before
+		conn.Close()
+	default:
+	}
 	d.watchers.Go(func() {
 		lines := bufio.NewScanner(conn)
 		for lines.Scan() {
@@ -213,7 +219,7 @@ func (d *Driver) watch(n *node, conn net.Conn, cmd *exec.Cmd) {
 			_ = run.Supervisor.wait(context.Background())
 		}
 		n.update(func() { n.conn, n.run = nil, lastRun(n.dir, n.run) })
-		d.lost(n)
+		d.lost(n, time.Since(began))
 	})
 }
 
@@ -226,22 +232,38 @@ func lastRun(dir string, told runState) runState {
 }
 
 // lost is called when a supervisor has ended. One that did its work leaves a node that is off; one that died leaves a
-// node that runs alone, and gets a successor.
-func (d *Driver) lost(n *node) {
-	rec, run := n.snapshot()
-	if rec.Intent != intentRunning || run.State == core.CloudStopped || run.State == core.CloudError {
+// node that runs alone, and gets a successor, though not in a tight loop.
+func (d *Driver) lost(n *node, lived time.Duration) {
+	if !n.orphaned() {
 		return
 	}
-	d.log.Warn("the supervisor of a node died", "node", rec.ID)
+	d.log.Warn("the supervisor of a node died", "node", n.id)
+	if lived < time.Second {
+		select {
+		case <-time.After(time.Second):
+		case <-d.closing:
+			return
+		}
+	}
 	select {
 	case n.busy <- struct{}{}:
-	default:
-		return // whoever changes the node will attend to it
+	case <-d.closing:
+		return
 	}
 	defer n.release()
-	if err := d.attend(n); err != nil {
-		d.log.Error("the node has no supervisor", "node", rec.ID, "err", err)
+	if !n.orphaned() { // it was stopped or destroyed meanwhile
+		return
 	}
+	if err := d.attend(n); err != nil {
+		d.log.Error("the node has no supervisor", "node", n.id, "err", err)
+	}
+}
+
+// orphaned says that the node should run and nobody looks after it.
+func (n *node) orphaned() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conn == nil && !n.gone && n.rec.Intent == intentRunning && n.run.State != core.CloudStopped && n.run.State != core.CloudError
 }
 
 // WaitReady returns once the node is running. It fails at once when the node cannot become so by itself.

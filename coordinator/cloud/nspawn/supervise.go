@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -388,12 +387,12 @@ func listenWatch(path string) (net.Listener, error) {
 }
 
 // lockFile takes a lock that the kernel gives back when this process ends, however it ends.
-func lockFile(path string) (io.Closer, error) { return flock(path, unix.LOCK_EX|unix.LOCK_NB) }
+func lockFile(path string) (*os.File, error) { return flock(path, unix.LOCK_EX|unix.LOCK_NB) }
 
 // lockFileWait is lockFile that waits for its turn.
-func lockFileWait(path string) (io.Closer, error) { return flock(path, unix.LOCK_EX) }
+func lockFileWait(path string) (*os.File, error) { return flock(path, unix.LOCK_EX) }
 
-func flock(path string, how int) (io.Closer, error) {
+func flock(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
