@@ -55,6 +55,28 @@ type UpdateVHostParams struct {
 	Reload           *Bool    `json:"reload,omitempty"` // default true
 }
 
+// VHost is one element of apache.reconfigure, with the members of apache.create_vhost.
+type VHost struct {
+	Hostname         string `json:"hostname"`
+	Port             Text   `json:"port"`
+	Template         string `json:"template"`
+	SSL              Bool   `json:"ssl"`
+	SSLCertificateID *Text  `json:"ssl_certificate_id,omitempty"` // null or "0": the default certificate
+}
+
+// ReconfigureVHostsParams are the parameters of apache.reconfigure: make the set of virtual hosts exactly this list.
+//
+// Result:  operation id; without async the paths of the files, in the order of the list
+// Errors:  as apache.create_vhost; AlreadyInProgressError
+// Effects: every file of the vhost directory; one reload for all
+// Source:  spec agent-web 2.5
+type ReconfigureVHostsParams struct {
+	VHosts          []VHost `json:"vhosts"`                      // [] removes all
+	Reload          *Bool   `json:"reload,omitempty"`            // default true
+	RollbackOnError *Bool   `json:"rollback_on_error,omitempty"` // accepted; a failed call always leaves the old set
+	Async           *Bool   `json:"async,omitempty"`             // default true
+}
+
 // DeleteVHostsParams are the parameters of apache.delete_vhosts. A vhost that is not there is skipped.
 type DeleteVHostsParams struct {
 	VHosts []VHostRef `json:"vhosts" rpc:"required"`

@@ -109,3 +109,9 @@ type AppInfo struct {
 	Release  int    `json:"release"`
 	Releases []int  `json:"releases"`
 }
+
+// EnableServiceParams are the parameters of deploy.enable_service: start a service of the host at every boot. Nothing is
+// started now.
+type EnableServiceParams struct {
+	Service string `json:"service" rpc:"required"` // apache, nginx or mysql
+}

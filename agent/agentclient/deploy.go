@@ -34,6 +34,11 @@ func (d Deploy) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 	return d.client.call(ctx, deploy, "delete_app", p, nil)
 }
 
+// EnableService makes a service start at every boot.
+func (d Deploy) EnableService(ctx context.Context, p agentapi.EnableServiceParams) error {
+	return d.client.call(ctx, deploy, "enable_service", p, nil)
+}
+
 // PutRelease unpacks a release and switches to it.
 func (d Deploy) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
 	return d.client.call(ctx, deploy, "put_release", p, nil)

@@ -101,6 +101,10 @@ func (a *agent) StartService(ctx context.Context, namespace string) error {
 	return run(ctx, a, namespace+".start_service", forChange, a.client.Service(namespace).Start)
 }
 
+func (a *agent) EnableService(ctx context.Context, p agentapi.EnableServiceParams) error {
+	return run(ctx, a, "deploy.enable_service", forChange, func(ctx context.Context) error { return a.client.Deploy().EnableService(ctx, p) })
+}
+
 func (a *agent) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
 	return run(ctx, a, "nginx.make_proxy", forChange, func(ctx context.Context) error { return a.client.Nginx().MakeProxy(ctx, p) })
 }

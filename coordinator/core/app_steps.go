@@ -177,7 +177,7 @@ func (c *Core) createDatabase(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := agent.StartService(ctx, app.Engine); err != nil {
+	if err := startForGood(ctx, agent, app.Engine); err != nil {
 		return classified(err, Internal, ObjApp, "start the database server")
 	}
 	if err := agent.CreateDatabase(ctx, agentapi.CreateDatabaseParams{Name: si.Database}); err != nil {
@@ -240,7 +240,7 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 			return classified(err, Internal, ObjRoute, "make the virtual host "+r.Hostname)
 		}
 	}
-	return classified(agent.StartService(ctx, "apache"), Internal, ObjApp, "start the web server")
+	return classified(startForGood(ctx, agent, "apache"), Internal, ObjApp, "start the web server")
 }
 
 // databaseEnv is how an app finds its database.
@@ -266,7 +266,7 @@ func vhostTemplate(hostname string, paths agentapi.AppPaths) string {
    ErrorLog "%s/error.log"
    CustomLog "%s/access.log" combined
    <Directory "%s">
-      Options FollowSymLinks
+      Options SymLinksIfOwnerMatch
       AllowOverride All
       Require all granted
    </Directory>

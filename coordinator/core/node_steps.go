@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"time"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
@@ -195,7 +196,15 @@ func (c *Core) startRouter(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	return agent.StartService(ctx, "nginx")
+	return classified(startForGood(ctx, agent, "nginx"), Internal, ObjNode, "start nginx")
+}
+
+// startForGood starts a service of a host, now and at every boot.
+func startForGood(ctx context.Context, agent Agent, service string) error {
+	if err := agent.EnableService(ctx, agentapi.EnableServiceParams{Service: service}); err != nil {
+		return err
+	}
+	return agent.StartService(ctx, service)
 }
 
 // waitForOthers holds an operation until no older one works on the same subject.

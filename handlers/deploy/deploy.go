@@ -54,6 +54,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"switch_release": handlers.Func("switch_release", s.SwitchRelease),
 		"delete_app":     handlers.Func("delete_app", s.DeleteApp),
 		"list_apps":      handlers.Reader("list_apps", s.ListApps),
+		"enable_service": handlers.Func("enable_service", s.EnableService),
 	}
 }
 

@@ -1,0 +1,25 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
+)
+
+// EnableService makes one of the host's services start at every boot; images keep them off until a node needs them.
+//
+// Errors: ValueError (a service we do not know), InitdError
+// Effects: the unit's links below /etc/systemd/system; nothing is started
+func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServiceParams) (handlers.Null, error) {
+	units := map[string]string{"apache": s.host.Layout().ApacheUnit, "nginx": s.host.Layout().NginxUnit, "mysql": s.host.Layout().MySQLUnit}
+	unit, ok := units[p.Service]
+	if !ok {
+		return handlers.Null{}, invalid("service %.40q is none of apache, nginx, mysql", p.Service)
+	}
+	if err := s.host.Units().Enable(ctx, unit); err != nil {
+		return handlers.Null{}, fmt.Errorf("enable %s: %w", unit, err)
+	}
+	return handlers.Null{}, nil
+}

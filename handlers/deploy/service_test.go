@@ -1,0 +1,30 @@
+package deploy
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/host/hosttest"
+)
+
+func TestEnableService(t *testing.T) {
+	t.Run("a known service starts at every boot", func(t *testing.T) {
+		h := hosttest.New(t)
+		h.Units.Install(h.Layout().NginxUnit)
+		s := New(Options{Host: h.Host})
+		if _, err := s.EnableService(t.Context(), agentapi.EnableServiceParams{Service: "nginx"}); err != nil {
+			t.Fatal(err)
+		}
+		if !h.Units.Enabled(h.Layout().NginxUnit) {
+			t.Error("the unit is not enabled")
+		}
+	})
+	t.Run("a name we do not know is refused and names those we do", func(t *testing.T) {
+		h := hosttest.New(t)
+		_, err := New(Options{Host: h.Host}).EnableService(t.Context(), agentapi.EnableServiceParams{Service: "../x"})
+		if err == nil || !strings.Contains(err.Error(), "apache, nginx, mysql") {
+			t.Errorf("got %v, want a ValueError with the names", err)
+		}
+	})
+}
