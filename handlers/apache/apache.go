@@ -19,6 +19,7 @@ type Options struct {
 	Host         *host.Host
 	PrivateDir   string           // holds vhosts/ and keys/; "" means web.PrivateDir
 	Certificates web.Certificates // where certificates come from that are not on this host; nil means nowhere
+	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
 	// Settle is how long a reload is watched on a host that shows neither Apache's processes nor its log; 0 means 1 s.
 	Settle time.Duration
 }
@@ -29,6 +30,7 @@ type Service struct {
 	layout       *host.Layout
 	privateDir   string
 	certificates web.Certificates
+	operations   Operations
 	settle       time.Duration
 	log          *slog.Logger
 	server       *web.Server
@@ -44,7 +46,7 @@ var _ interface {
 // New builds the service; it touches nothing.
 func New(o Options) *Service {
 	s := &Service{
-		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, settle: o.Settle,
+		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, operations: o.Operations, settle: o.Settle,
 		log: o.Host.Log().With("handler", "apache"),
 	}
 	if s.privateDir == "" {
@@ -66,6 +68,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"create_vhost":              web.Func("create_vhost", s.CreateVHost),
 		"update_vhost":              web.Func("update_vhost", s.UpdateVHost),
 		"delete_vhosts":             web.Func("delete_vhosts", s.DeleteVHosts),
+		"reconfigure":               web.Func("reconfigure", s.Reconfigure),
 		"list_served_virtual_hosts": handlers.Reader("list_served_virtual_hosts", s.ListServedVirtualHosts),
 		"configtest":                handlers.Reader("configtest", s.ConfigTest),
 		"start_service":             web.Func("start_service", s.verb((*web.Server).Start)),
@@ -106,13 +109,17 @@ func (s *Service) Start(ctx context.Context) error {
 
 // recover takes back an interrupted change. Apache may have read it, or may have died of it.
 func (s *Service) recover(ctx context.Context) error {
+	wasRunning := s.host.Exists(path.Join(s.stagingDir(), wasRunningMark))
 	undone, err := s.host.RecoverStaged(s.stagingDir())
 	if err != nil || !undone {
 		return err
 	}
 	s.log.Warn("took back a change of virtual hosts that was interrupted")
-	return s.server.Recover(ctx, true)
+	return s.server.Recover(ctx, wasRunning)
 }
+
+// wasRunningMark is a file among the staged ones that says that the server ran when the change began.
+const wasRunningMark = "running"
 
 // ConfigTest runs Apache's test of the configuration in place.
 //

@@ -74,6 +74,11 @@ func (s *Service) apply(ctx context.Context, l *loaded, ch change, reload bool) 
 	if err != nil && reload {
 		return err
 	}
+	if before.Running() {
+		if _, err := st.Scratch(wasRunningMark, nil); err != nil {
+			return err
+		}
+	}
 	if err := st.Apply(); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package apache
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/web"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
@@ -76,6 +78,7 @@ func (a *realApache) vhostFile(name string, port int) string {
 }
 
 func TestConformanceCreateVHost(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 
 	t.Run("5, 6, 8, 9: root and logs are made, and a root outside /var/www is served", func(t *testing.T) {
@@ -159,6 +162,7 @@ func TestConformanceCreateVHost(t *testing.T) {
 }
 
 func TestConformanceTLS(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	cert, key, chain := webtest.Certificate(t, "shop.test", true)
 	_, otherKey, _ := webtest.Certificate(t, "other.test", false)
@@ -238,6 +242,7 @@ func sameCert(c *x509.Certificate, data []byte) bool {
 }
 
 func TestConformanceListen(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	port := webtest.FreePort(t)
 
@@ -268,6 +273,7 @@ func TestConformanceListen(t *testing.T) {
 }
 
 func TestConformanceUpdateAndDelete(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	a.create("a.test", a.port)
 	a.create("z.test", a.port)
@@ -345,7 +351,81 @@ func TestConformanceUpdateAndDelete(t *testing.T) {
 	})
 }
 
+func TestConformanceReconfigure(t *testing.T) {
+	t.Parallel()
+	a := newRealApache(t)
+	registry, err := operation.Open(operation.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.operations = registry
+	a.start()
+	element := func(name, extra string) string {
+		return fmt.Sprintf(`{"hostname": %q, "port": "%d", "ssl": "0", "template": %q}`, name, a.port, strings.Replace(a.template(name, a.port), "ServerName", extra+"ServerName", 1))
+	}
+	call := func(params string) (any, error) { return a.Methods()["reconfigure"].Call(t.Context(), []byte(params)) }
+	a.create("third.test", a.port)
+
+	t.Run("28, 29: exactly the list is left, with one reload", func(t *testing.T) {
+		a.units.Calls()
+		got, err := call(`{"async": false, "vhosts": [` + element("b.test", "") + `, ` + element("a.test", "") + `]}`)
+		if want := []string{a.vhostFile("b.test", a.port), a.vhostFile("a.test", a.port)}; err != nil || !slices.Equal(got.([]string), want) {
+			t.Errorf("got %v, %v, want %q", got, err, want)
+		}
+		if calls := a.units.Calls(); len(calls) != 1 {
+			t.Errorf("got %q, want one reload", calls)
+		}
+		if got := a.body("third.test"); got != "default site" {
+			t.Errorf("third.test: got %q", got)
+		}
+		a.body("a.test")
+	})
+	t.Run("30, 31: a broken element leaves everything as it was", func(t *testing.T) {
+		for _, rollback := range []string{"1", "0"} {
+			before := a.tree()
+			_, err := call(`{"async": 0, "rollback_on_error": "` + rollback + `", "vhosts": [` + element("c.test", "") + `, ` + element("d.test", "Bogus on\n") + `]}`)
+			if err == nil || !strings.Contains(err.Error(), "Bogus") {
+				t.Errorf("got %v", err)
+			}
+			if a.tree() != before {
+				t.Error("files changed")
+			}
+			if got := a.body("a.test"); !strings.Contains(got, "It works") {
+				t.Errorf("a.test: got %q", got)
+			}
+		}
+	})
+	t.Run("32: in the background", func(t *testing.T) {
+		id, err := call(`{"vhosts": [` + element("e.test", "") + `]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var record agentapi.Operation
+		wait, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		err = web.Poll(wait, func() (done bool, err error) {
+			record, err = registry.Result(id.(string))
+			return record.Status != agentapi.OperationInProgress, err
+		})
+		if err != nil || record.Status != agentapi.OperationCompleted || !strings.Contains(fmt.Sprintf("%s", record.Result), "e.test") {
+			t.Errorf("got %+v, %v", record, err)
+		}
+	})
+	t.Run("34: an empty list leaves no vhost, and no list is an error", func(t *testing.T) {
+		if got, err := call(`{"async": false, "vhosts": []}`); err != nil || len(got.([]string)) != 0 {
+			t.Errorf("got %v, %v", got, err)
+		}
+		if names, err := a.vhostFiles(); err != nil || len(names) != 0 {
+			t.Errorf("got %q, %v", names, err)
+		}
+		if _, err := call(`{"vhosts": null}`); err == nil {
+			t.Error("got no error")
+		}
+	})
+}
+
 func TestConformanceService(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	call := func(method string) (any, error) { return a.Methods()[method].Call(t.Context(), []byte(`{}`)) }
 	status := func(want int) {
@@ -401,6 +481,7 @@ func (a *realApache) pid() int {
 }
 
 func TestRealApacheComesBackAfterAChangeThatKillsIt(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	a.create("a.test", a.port)
 	before := a.tree()
@@ -427,6 +508,7 @@ func TestRealApacheComesBackAfterAChangeThatKillsIt(t *testing.T) {
 }
 
 func TestRealApacheChangeCostsOneTestAndOneReload(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	a.create("a.test", a.port)
 	a.units.Calls()

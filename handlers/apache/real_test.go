@@ -159,6 +159,7 @@ func (a *realApache) testPasses() {
 }
 
 func TestRealApacheServesAVHost(t *testing.T) {
+	t.Parallel()
 	a := newRealApache(t).start()
 	p := a.create("a.test", a.port)
 	if want := fmt.Sprintf("%s/private.d/vhosts/a.test-%d.vhost.conf", a.dir, a.port); p != want {

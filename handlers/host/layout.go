@@ -27,7 +27,8 @@ var Debian = Layout{
 // RedHat is the layout of RHEL 9 and its relatives.
 var RedHat = Layout{
 	Family:     "redhat",
-	ApacheUnit: "httpd.service", ApacheCtl: "apachectl", ApacheConf: "/etc/httpd/conf/httpd.conf", ApacheUser: "apache",
+	ApacheUnit: "httpd.service", ApacheCtl: "httpd", // Red Hat's apachectl takes no arguments for httpd
+	ApacheConf: "/etc/httpd/conf/httpd.conf", ApacheUser: "apache",
 	ApacheLogDir: "/var/log/httpd", ApacheEnabledDir: "/etc/httpd/conf.d",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/var/lib/mysql/mysql.sock", MySQLDataDir: "/var/lib/mysql",

@@ -157,6 +157,11 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 	if err != nil && reload {
 		return err
 	}
+	if before.Running() {
+		if _, err := staged.Scratch(wasRunningMark, nil); err != nil {
+			return err
+		}
+	}
 	if err := staged.Apply(); err != nil {
 		return err
 	}

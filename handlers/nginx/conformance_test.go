@@ -79,6 +79,7 @@ func wire(d agentapi.Destination) string {
 }
 
 func TestConformanceMakeProxy(t *testing.T) {
+	t.Parallel()
 	n := newRealNginx(t).start()
 	b1, b2 := backend(t, "B1"), backend(t, "B2")
 
@@ -226,6 +227,7 @@ func TestConformanceMakeProxy(t *testing.T) {
 }
 
 func TestConformanceServers(t *testing.T) {
+	t.Parallel()
 	n := newRealNginx(t).start()
 	b1, b2 := backend(t, "B1"), backend(t, "B2")
 	n.make(n.params("p.test", b1))
@@ -297,6 +299,7 @@ func TestConformanceServers(t *testing.T) {
 }
 
 func TestConformanceTLS(t *testing.T) {
+	t.Parallel()
 	n := newRealNginx(t).start()
 	b1 := backend(t, "B1")
 	cert, key, chain := webtest.Certificate(t, "s.test", true)
@@ -369,6 +372,7 @@ func TestConformanceTLS(t *testing.T) {
 }
 
 func TestConformanceFilesAndService(t *testing.T) {
+	t.Parallel()
 	n := newRealNginx(t)
 	if err := os.Chmod(n.conf(), 0o640); err != nil {
 		t.Fatal(err)

@@ -80,6 +80,7 @@ func changeUntilKilled(encoded string) error {
 }
 
 func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}

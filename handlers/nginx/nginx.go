@@ -130,13 +130,17 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := os.Remove(s.host.Path(s.stagedConf())); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	wasRunning := s.host.Exists(path.Join(s.stagingDir(), wasRunningMark))
 	undone, err := s.host.RecoverStaged(s.stagingDir())
 	if err != nil || !undone {
 		return err
 	}
 	s.log.Warn("took back a change of proxies that was interrupted")
-	return s.server.Recover(ctx, true)
+	return s.server.Recover(ctx, wasRunning)
 }
+
+// wasRunningMark is a file among the staged ones that says that the server ran when the change began.
+const wasRunningMark = "running"
 
 func (s *Service) rollback(c interface{ Rollback() error }) {
 	if err := c.Rollback(); err != nil {

@@ -165,6 +165,7 @@ func (n *realNginx) wants(url, want string) {
 }
 
 func TestRealNginxProxiesToABackend(t *testing.T) {
+	t.Parallel()
 	n := newRealNginx(t).start()
 	n.make(n.params("p.test", backend(t, "B1")))
 	n.wants("http://p.test/x?y=1", "B1 /x?y=1 host=p.test real=127.0.0.1 for=127.0.0.1")

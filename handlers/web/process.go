@@ -16,7 +16,8 @@ import (
 // PollInterval is how often a reload is looked at. What is looked at is a line of /proc, which costs microseconds.
 const PollInterval = 5 * time.Millisecond
 
-// Children are the live child processes of pid; ok is false when this host does not tell.
+// Children are the live child processes of pid's first thread, which is the one that forks in both web servers; ok is false
+// when this host does not tell.
 func Children(h *host.Host, pid int) (pids map[int]bool, ok bool) {
 	data, err := h.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil || pid == 0 {
