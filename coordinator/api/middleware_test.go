@@ -251,3 +251,46 @@ func TestMetricsAreCountedByRouteNotPath(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestStreamsPassThroughTheMiddleware(t *testing.T) {
+	f := newFixture(t, api.HandlerOptions{}, func(mux *http.ServeMux) {
+		mux.HandleFunc("GET /one/stream", func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "first")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		})
+		mux.HandleFunc("GET /one/hijack", func(w http.ResponseWriter, r *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\nmine")
+			_ = rw.Flush()
+		})
+	})
+	server := httptest.NewServer(f.handler)
+	defer server.Close()
+	t.Run("what is flushed arrives before the end", func(t *testing.T) {
+		resp, err := http.Get(server.URL + "/one/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		data := make([]byte, 5)
+		if _, err := io.ReadFull(resp.Body, data); err != nil || string(data) != "first" {
+			t.Errorf("got %q, %v", data, err)
+		}
+	})
+	t.Run("a connection can be taken over", func(t *testing.T) {
+		resp, err := http.Get(server.URL + "/one/hijack")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 101 {
+			t.Errorf("got %s", resp.Status)
+		}
+	})
+}

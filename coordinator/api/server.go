@@ -29,6 +29,7 @@ type ServerOptions struct {
 
 	HeaderTimeout time.Duration // to read a request's header; 0 means 10 s
 	ReadTimeout   time.Duration // to read a whole request; 0 means 5 min, because releases are uploaded
+	WriteStall    time.Duration // for a client to take the next bytes of an answer; 0 means 60 s. Streams may pause longer
 	IdleTimeout   time.Duration // between requests of a connection; 0 means 2 min
 	StopTimeout   time.Duration // for requests to finish when asked to stop; 0 means 10 s
 }
@@ -87,7 +88,7 @@ func (s *Server) Listen() error {
 			return fmt.Errorf("listen for HTTPS: %w", err)
 		}
 		s.tlsAddr = l.Addr()
-		s.listeners = append(s.listeners, tls.NewListener(l, withProtocols(s.o.TLS)))
+		s.listeners = append(s.listeners, tls.NewListener(s.stalling(l), withProtocols(s.o.TLS)))
 	}
 	if s.o.PlainAddr != "" {
 		l, err := net.Listen("tcp", s.o.PlainAddr)
@@ -96,10 +97,41 @@ func (s *Server) Listen() error {
 			return fmt.Errorf("listen for HTTP: %w", err)
 		}
 		s.plainAddr = l.Addr()
-		s.listeners = append(s.listeners, l)
+		s.listeners = append(s.listeners, s.stalling(l))
 	}
 	s.log.Info("listening", "tls", addrText(s.tlsAddr), "plain", addrText(s.plainAddr))
 	return nil
+}
+
+func (s *Server) stalling(l net.Listener) net.Listener {
+	return stallListener{l, orDuration(s.o.WriteStall, time.Minute)}
+}
+
+// stallListener gives up on clients that do not take what they asked for. A timeout for whole answers, which net/http
+// has, would cut off streams.
+type stallListener struct {
+	net.Listener
+	limit time.Duration
+}
+
+func (l stallListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return stallConn{conn, l.limit}, nil
+}
+
+type stallConn struct {
+	net.Conn
+	limit time.Duration
+}
+
+func (c stallConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 func withProtocols(c *tls.Config) *tls.Config {

@@ -154,6 +154,48 @@ func TestServerHangsUpOnSlowHeaders(t *testing.T) {
 	}
 }
 
+func TestServerGivesUpOnClientsThatDoNotRead(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	gaveUp := make(chan error, 1)
+	s, err := api.NewServer(api.ServerOptions{
+		Log: slog.New(slog.DiscardHandler), PlainAddr: "127.0.0.1:0", WriteStall: 50 * time.Millisecond,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			chunk := make([]byte, 1<<20)
+			for range 256 {
+				if _, err := w.Write(chunk); err != nil {
+					gaveUp <- err
+					return
+				}
+			}
+			gaveUp <- nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	conn, err := net.Dial("tcp", s.PlainAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-gaveUp; err == nil {
+		t.Error("256 MiB were written to a client that reads nothing")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerOptions(t *testing.T) {
 	h := http.NotFoundHandler()
 	for _, tc := range []struct {
