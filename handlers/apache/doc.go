@@ -18,6 +18,10 @@
 // and Apache reloads. If it does not survive that, the old files return and so does Apache. An agent that is killed in
 // between leaves a journal, and Start takes the unconfirmed change back.
 //
+// Where it differs from the old agent, besides what spec agent-web marks [D]: the packaged TLS site (default-ssl) is never
+// touched; allow_port opens no firewall, since the agent manages none; a failed reconfigure is always taken back, also with
+// rollback_on_error false; include of the virtual hosts is a file of our own, where the old one edited apache2.conf.
+//
 // A virtual host on a port that nobody else declares carries its own Listen, in a guard that lets several files share the
 // port. So each file is complete by itself: there is no second file that a kill could leave out of step.
 package apache

@@ -2,6 +2,7 @@ package apache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -181,4 +182,34 @@ func (f *fakeCertificates) Certificate(_ context.Context, id string) (cert, key,
 	f.fetched = append(f.fetched, id)
 	p := f.pairs[id]
 	return p[0], p[1], p[2], nil
+}
+
+func TestDebiansOwnConfigurationIsUnderstood(t *testing.T) {
+	t.Parallel()
+	webtest.NeedBinary(t, apacheBinary)
+	webtest.NeedBinary(t, "/etc/apache2/sites-enabled/000-default.conf")
+	if os.Getuid() != 0 {
+		t.Skip("apache2ctl makes directories in /run, which needs root")
+	}
+	dir := t.TempDir()
+	s := New(Options{Host: host.New(host.Options{Layout: &host.Debian}), PrivateDir: dir})
+	l, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !l.listens[80] || !l.oursReached || l.vhostsInMain || l.errorLog != "/var/log/apache2/error.log" || !l.modules["authz_core_module"] {
+		t.Errorf("got %+v", l)
+	}
+	// The staged configuration of a host as it is packaged: nothing below /etc is written for the test.
+	vhost, main := filepath.Join(dir, "a.conf"), filepath.Join(dir, "main.conf")
+	for want, body := range map[string]string{"": "ServerName a.test", "Bogus": "Bogus on"} {
+		if err := errors.Join(os.WriteFile(vhost, []byte("<VirtualHost *:80>\n"+body+"\n</VirtualHost>\n"), 0o644),
+			os.WriteFile(main, []byte(stagedMain(l.main, s.vhostMask(), []string{vhost})), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		err := s.testFile(t.Context(), main, stagedDefine)
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", body, err)
+		}
+	}
 }

@@ -47,7 +47,8 @@ func (s *Service) watch(pid int) func(context.Context) error {
 
 func resumed(log string, pid int) bool {
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "AH00163") && strings.Contains(line, fmt.Sprintf("[pid %d", pid)) {
+		_, rest, _ := strings.Cut(line, fmt.Sprintf("[pid %d", pid))
+		if strings.Contains(line, "AH00163") && (strings.HasPrefix(rest, "]") || strings.HasPrefix(rest, ":")) {
 			return true
 		}
 	}

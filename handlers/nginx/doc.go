@@ -15,6 +15,10 @@
 //
 // besides certificates in <private directory>/keys, shared with Apache, and error pages in /usr/share/nginx/html.
 //
+// Where it differs from the old agent, besides what spec agent-web marks [D]: there is no table of backends besides the
+// files, so the calls by role are not offered yet; no .bak files are left, since a change that fails or is interrupted is
+// taken back whole; gzip settings of nginx.conf are the operator's; a placeholder server is marked down.
+//
 // The two include files are the only truth: there is no table beside them that could differ. A call parses them, changes
 // the blocks it is about, leaves all others as their bytes are, has nginx test the result beside the live configuration,
 // and only then moves it into place. proxies.include names upstreams of app-servers.include, so the files move in an

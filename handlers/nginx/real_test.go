@@ -174,3 +174,67 @@ func TestRealNginxProxiesToABackend(t *testing.T) {
 		t.Errorf("got %s, want %s", n.read("app-servers.include"), want)
 	}
 }
+
+func TestDebiansOwnConfigurationIsUnderstood(t *testing.T) {
+	t.Parallel()
+	webtest.NeedBinary(t, nginxBinary)
+	webtest.NeedBinary(t, "/etc/nginx/sites-enabled/default")
+	if os.Getuid() != 0 {
+		t.Skip("nginx's test of the packaged configuration opens its logs, which needs root")
+	}
+	s := New(Options{Host: host.New(host.Options{Layout: &host.Debian}), PrivateDir: t.TempDir()})
+	st, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := s.withIncludes(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for want, body := range map[string]string{"": "server { server_name a.test; location / { proxy_pass http://u; } }", "nope": "server { location / { proxy_pass http://nope; } }"} {
+		final := map[string]string{s.upstreamsPath(): filepath.Join(dir, "up"), s.proxiesPath(): filepath.Join(dir, "pr")}
+		main, err := s.stagedMain(conf, final)
+		if err != nil {
+			t.Fatal(err)
+		}
+		main = strings.Replace(main, s.stagingDir(), dir, 1) // the pid file: nothing below /etc is written for the test
+		for name, text := range map[string]string{"up": "upstream u { server 192.0.2.1; }", "pr": body, "nginx.conf": main} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err = s.testFile(t.Context(), filepath.Join(dir, "nginx.conf"))
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", body, err)
+		}
+	}
+}
+
+func TestRealNginxFinishesADownloadAcrossAReload(t *testing.T) { // 78
+	t.Parallel()
+	n := newRealNginx(t).start()
+	started, finish := make(chan bool), make(chan bool)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "first half, ")
+		w.(http.Flusher).Flush()
+		close(started)
+		<-finish
+		fmt.Fprint(w, "second half")
+	}))
+	t.Cleanup(srv.Close)
+	addr, port := splitAddress(srv.Listener.Addr().String())
+	n.make(n.params("slow.test", agentapi.Destination{Host: addr, Port: text(port)}))
+	got := make(chan string)
+	go func() {
+		r, err := webtest.TryGet(n.port, "http://slow.test/")
+		got <- fmt.Sprint(r.Body, err)
+	}()
+	<-started
+	n.make(n.params("p.test", backend(t, "B1")))
+	n.wants("http://p.test/", "B1")
+	close(finish)
+	if body, want := <-got, "first half, second half<nil>"; body != want {
+		t.Errorf("got %q, want %q", body, want)
+	}
+}
