@@ -211,3 +211,50 @@ func TestAStoppedApacheIsStarted(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestALinkInTheVHostDirectoryIsNotFollowed(t *testing.T) {
+	h := fakeHost(t)
+	h.WriteText("/etc/victim", "precious")
+	if err := os.Symlink("/etc/victim", h.Path("/etc/reeve/private.d/vhosts/a.test-80.vhost.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if err := fakeCreate(h, fakeTemplate); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v", err)
+	}
+	if got := h.Text("/etc/victim"); got != "precious" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAKilledChangeIsTakenBackByTheNextCallToo(t *testing.T) {
+	for _, wasRunning := range []bool{true, false} {
+		h := fakeHost(t)
+		st, err := h.Stage("/etc/reeve/private.d/.vhosts-staging")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Write("/etc/reeve/private.d/vhosts/half-80.vhost.conf", []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if wasRunning {
+			if _, err := st.Scratch(wasRunningMark, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := st.Apply(); err != nil { // and here the agent dies, and Apache with it
+			t.Fatal(err)
+		}
+		h.Units.Install("apache2.service")
+		s := fakeService(h)
+		_, err = s.DeleteVHosts(t.Context(), agentapi.DeleteVHostsParams{Reload: new(agentapi.Bool(false))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Exists("/etc/reeve/private.d/vhosts/half-80.vhost.conf") {
+			t.Error("the unconfirmed vhost is still there")
+		}
+		if got := h.Units.Running("apache2.service"); got != wasRunning {
+			t.Errorf("Apache ran before: %v, runs after: %v", wasRunning, got)
+		}
+	}
+}
