@@ -350,10 +350,17 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// AssertClean fails the test when anything of the instance is left on this machine.
+// AssertClean fails the test when anything of the instance is left on this machine. A process that has done its work and is
+// just ending gets some seconds for that.
 func AssertClean(t testing.TB, i Instance) {
 	t.Helper()
-	for _, left := range nspawn.Leftovers(i.StateDir, i.Bridge, i.Bridge) {
-		t.Errorf("left behind: %s", left)
+	deadline := time.Now().Add(5 * time.Second)
+	left := nspawn.Leftovers(i.StateDir, i.Bridge, i.Bridge)
+	for len(left) > 0 && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+		left = nspawn.Leftovers(i.StateDir, i.Bridge, i.Bridge)
+	}
+	for _, l := range left {
+		t.Errorf("left behind: %s", l)
 	}
 }

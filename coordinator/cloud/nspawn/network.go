@@ -163,6 +163,13 @@ func removeNetwork(ctx context.Context, app, bridge, alias string) error {
 	return errors.Join(err, netlink.LinkDel(link))
 }
 
+// removeLink deletes a network interface, found by its full name; one that is gone is fine.
+func removeLink(name string) {
+	if link, err := netlink.LinkByName(name); err == nil {
+		_ = netlink.LinkDel(link)
+	}
+}
+
 // setSysctl writes a kernel setting unless it is so already.
 func setSysctl(file, value string) error {
 	have, err := os.ReadFile(file)

@@ -263,7 +263,7 @@ func (d *Driver) lost(n *node, lived time.Duration) {
 func (n *node) orphaned() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.conn == nil && !n.gone && n.rec.Intent == intentRunning && n.run.State != core.CloudStopped && n.run.State != core.CloudError
+	return n.conn == nil && !n.gone && n.rec.Intent == intentRunning && !n.run.ended()
 }
 
 // WaitReady returns once the node is running. It fails at once when the node cannot become so by itself.

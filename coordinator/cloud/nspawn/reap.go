@@ -67,8 +67,8 @@ func (d *Driver) resumeNode(n *node) error {
 	case intentStopped:
 		return d.end(ctx, n, true)
 	}
-	if (n.run.State == core.CloudStopped || n.run.State == core.CloudError) && !n.run.Resume && !n.run.Supervisor.alive() && !n.run.Leader.alive() {
-		return nil // it went off by itself
+	if n.run.ended() && !n.run.Resume {
+		return nil // it went off by itself; its supervisor may be just about to end
 	}
 	return d.attend(n)
 }

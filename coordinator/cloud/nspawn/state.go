@@ -56,6 +56,12 @@ type runState struct {
 	Since      time.Time           `json:"since"`
 }
 
+// ended says that the node went off and that its supervisor had nothing more to do for it. An error alone does not mean
+// that: a node that is late is in error too.
+func (r runState) ended() bool {
+	return (r.State == core.CloudStopped || r.State == core.CloudError) && !r.Nspawn.alive() && !r.Leader.alive()
+}
+
 // Names of files in a node's directory.
 const (
 	fileState   = "state.json"      // record

@@ -24,7 +24,7 @@ func (d *Driver) RebootNode(ctx context.Context, id string) error {
 	defer n.release()
 	rec, run := n.snapshot()
 	switch {
-	case rec.Intent == intentStopped || run.State == core.CloudStopped || run.State == core.CloudError && !run.Leader.alive():
+	case rec.Intent == intentStopped || run.ended():
 		return d.startNode(ctx, n)
 	case run.State == core.CloudPending || run.State == core.CloudRebooting:
 		return nil // it is booting already
@@ -61,7 +61,7 @@ func (d *Driver) startNode(ctx context.Context, n *node) error {
 		return core.Wrap(core.Unavailable, core.ObjNode, err, "network")
 	}
 	// A supervisor that is on its way out must not be taken for one that works.
-	if _, run := n.snapshot(); run.State == core.CloudStopped || run.State == core.CloudError {
+	if _, run := n.snapshot(); run.ended() {
 		if err := n.wait(ctx, func() bool { return n.conn == nil }); err != nil {
 			return core.Wrap(core.Busy, core.ObjNode, err, "the node is still stopping")
 		}
@@ -158,6 +158,7 @@ func (d *Driver) end(ctx context.Context, n *node, orderly bool) error {
 	if err := n.wait(ctx, func() bool { return n.conn == nil }); err != nil {
 		return core.Wrap(core.Busy, core.ObjNode, err, "the node's supervisor does not end")
 	}
+	removeLink("vb-" + rec.Machine) // nspawn does that, unless it was killed; then the kernel does it some time later
 	_ = os.Remove(filepath.Join("/run/systemd/nspawn/propagate", rec.Machine))
 	return nil
 }
