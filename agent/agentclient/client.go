@@ -59,7 +59,7 @@ func New(agentURL string, key envelope.Key, o *Options) (*Client, error) {
 	if key.IsZero() {
 		return nil, errors.New("agent client: no key")
 	}
-	c := &Client{base: base, key: key, prefix: rand.Text()[:8]}
+	c := &Client{base: base, key: key, prefix: rand.Text()[:5]}
 	if o != nil {
 		c.opts = *o
 	}
@@ -190,6 +190,7 @@ func (c *Client) request(ctx context.Context, namespace string, body []byte) *ht
 		Method: http.MethodPost, URL: &target, Host: target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"Content-Type":      jsonType,
+			"User-Agent":        nil, // not sent
 			"X-Idempotency-Key": nil, // not sent; lets the transport repeat the request on a connection that was closed
 		},
 		Body:          io.NopCloser(bytes.NewReader(body)),

@@ -39,6 +39,11 @@ func (d Deploy) EnableService(ctx context.Context, p agentapi.EnableServiceParam
 	return d.client.call(ctx, deploy, "enable_service", p, nil)
 }
 
+// PrepareRouter makes the host a router: names without a route get 404, and nginx starts at every boot.
+func (d Deploy) PrepareRouter(ctx context.Context) error {
+	return d.client.call(ctx, deploy, "prepare_router", struct{}{}, nil)
+}
+
 // PutRelease unpacks a release and switches to it.
 func (d Deploy) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
 	return d.client.call(ctx, deploy, "put_release", p, nil)

@@ -2,14 +2,32 @@ package envelope
 
 import (
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // dateLayout is the Date header of the wire: English names, no comma, literal UTC.
 const dateLayout = "Mon 02 Jan 2006 15:04:05 UTC"
 
+// stamp is a second and its text.
+type stamp struct {
+	second int64 // Unix
+	text   string
+}
+
+// lastStamp is the second that was written last: nearly all of the dates that a process meets are that one.
+var lastStamp atomic.Pointer[stamp]
+
 // FormatDate writes t as the Date header of the wire.
-func FormatDate(t time.Time) string { return t.UTC().Format(dateLayout) }
+func FormatDate(t time.Time) string {
+	second := t.Unix()
+	if last := lastStamp.Load(); last != nil && last.second == second {
+		return last.text
+	}
+	text := t.UTC().Format(dateLayout)
+	lastStamp.Store(&stamp{second, text})
+	return text
+}
 
 // ParseDate reads the Date header of the wire as leniently as the old agent did: letter case, repeated blanks and numbers
 // of one digit are accepted, the weekday is not compared with the date, and seconds may be 60 or 61. Dates that do not
@@ -22,6 +40,13 @@ func ParseDate(text string) (time.Time, error) {
 // parseDate also returns the text the old agent would hash: the parsed fields written out again. For a date in the usual
 // form that is the text itself, and nothing is allocated.
 func parseDate(text string) (time.Time, string, error) {
+	if last := lastStamp.Load(); last != nil && last.text == text {
+		return time.Unix(last.second, 0).UTC(), last.text, nil
+	}
+	return parseAnyDate(text)
+}
+
+func parseAnyDate(text string) (time.Time, string, error) {
 	var field [6]string
 	rest := text
 	for i := range field {

@@ -146,7 +146,25 @@ func TestDates(t *testing.T) {
 
 func TestReadingADateDoesNotAllocate(t *testing.T) {
 	date := FormatDate(noon)
-	if n := testing.AllocsPerRun(100, func() { ParseDate(date) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { parseAnyDate(date) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
 	}
+}
+
+func TestDatesOfOneSecondAreTheSameText(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(0, 1<<37).Draw(t, "second"), rapid.Int64Range(0, 1e9-1).Draw(t, "nanosecond"))
+		at = at.In(time.FixedZone("x", rapid.IntRange(-14, 14).Draw(t, "zone")*3600))
+		text := FormatDate(at)
+		if want := at.UTC().Format(dateLayout); text != want || FormatDate(at) != want {
+			t.Fatalf("got %q, want %q", text, want)
+		}
+		for range 2 {
+			got, normal, err := parseDate(text)
+			again, _, err2 := parseAnyDate(text)
+			if err != nil || err2 != nil || !got.Equal(at.Truncate(time.Second)) || !again.Equal(got) || normal != text {
+				t.Fatalf("got %v, %v, %q, %v, %v, want %v", got, again, normal, err, err2, at)
+			}
+		}
+	})
 }

@@ -72,11 +72,10 @@ func (f *File[K]) Path() string {
 
 func (f *File[K]) getLocked() (K, error) {
 	var none K
-	path, info, err := firstThatExists(f.paths)
+	path, state, err := firstThatExists(f.paths)
 	if err != nil {
 		return none, err
 	}
-	state := stateOf(info)
 	if path == f.path && state == f.state {
 		return f.key, nil
 	}
@@ -85,7 +84,8 @@ func (f *File[K]) getLocked() (K, error) {
 		return none, err
 	}
 	defer file.Close()
-	if info, err = file.Stat(); err != nil { // of what is read, not of what lay there before
+	info, err := file.Stat() // of what is read, not of what lay there before
+	if err != nil {
 		return none, err
 	}
 	text, err := readPrivate(file, info, maxKeyFile)
@@ -96,28 +96,34 @@ func (f *File[K]) getLocked() (K, error) {
 	if err != nil {
 		return none, fmt.Errorf("key file %s: %w", path, err)
 	}
-	f.path, f.state, f.key = path, stateOf(info), key
+	f.path, f.state, f.key = path, fileState{}, key
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		f.state = stateOf(s)
+	}
 	return key, nil
 }
 
-func firstThatExists(paths []string) (string, fs.FileInfo, error) {
+func firstThatExists(paths []string) (string, fileState, error) {
+	var s syscall.Stat_t // not os.Stat: this happens for every request
 	for _, p := range paths {
-		info, err := os.Stat(p)
+		err := syscall.Stat(p, &s)
+		for err == syscall.EINTR {
+			err = syscall.Stat(p, &s)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		return p, info, err
+		if err != nil {
+			return "", fileState{}, &fs.PathError{Op: "stat", Path: p, Err: err}
+		}
+		return p, stateOf(&s), nil
 	}
-	return "", nil, fmt.Errorf("no key file at %s; make one with: reeve-agent keygen, or put the coordinator's there: %w",
+	return "", fileState{}, fmt.Errorf("no key file at %s; make one with: reeve-agent keygen, or put the coordinator's there: %w",
 		strings.Join(paths, " or "), fs.ErrNotExist)
 }
 
-func stateOf(info fs.FileInfo) fileState {
-	s, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fileState{}
-	}
-	return fileState{dev: uint64(s.Dev), ino: s.Ino, size: s.Size, mode: s.Mode, mtime: s.Mtim, ctime: s.Ctim}
+func stateOf(s *syscall.Stat_t) fileState {
+	return fileState{dev: s.Dev, ino: s.Ino, size: s.Size, mode: s.Mode, mtime: s.Mtim, ctime: s.Ctim}
 }
 
 // readPrivate reads an open file that nobody but its owner may use.
