@@ -105,6 +105,10 @@ func (a *agent) EnableService(ctx context.Context, p agentapi.EnableServiceParam
 	return run(ctx, a, "deploy.enable_service", forChange, func(ctx context.Context) error { return a.client.Deploy().EnableService(ctx, p) })
 }
 
+func (a *agent) PrepareRouter(ctx context.Context) error {
+	return run(ctx, a, "deploy.prepare_router", forChange, a.client.Deploy().PrepareRouter)
+}
+
 func (a *agent) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
 	return run(ctx, a, "nginx.make_proxy", forChange, func(ctx context.Context) error { return a.client.Nginx().MakeProxy(ctx, p) })
 }

@@ -16,6 +16,7 @@ type Agent interface {
 	CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error)
 	DeleteVHosts(ctx context.Context, p agentapi.DeleteVHostsParams) error
 	StartService(ctx context.Context, namespace string) error
+	PrepareRouter(ctx context.Context) error
 	EnableService(ctx context.Context, p agentapi.EnableServiceParams) error
 	MakeProxy(ctx context.Context, p agentapi.ProxyParams) error
 	RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) error

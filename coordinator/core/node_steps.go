@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"encoding/base64"
+	"maps"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -19,6 +20,9 @@ const (
 type nodeParams struct {
 	NodeID  NodeID `json:"node_id"`
 	NodeNum int64  `json:"node_num"`
+	// What a caller asked for besides; apps' nodes have neither.
+	KeyName  string            `json:"key_name,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
 func (c *Core) nodeOperations() []operation.Definition {
@@ -61,8 +65,14 @@ func (c *Core) createNode(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	spec := NodeSpec{Key: n.Key, Name: n.Name, ImageID: n.ImageID, SizeID: n.SizeID, SSHKeys: c.SSHKeys, Files: c.bootstrap(n),
-		Metadata: map[string]string{"reeve-node": string(n.ID)}}
+	var p nodeParams
+	if err := run.Params(&p); err != nil {
+		return err
+	}
+	spec := NodeSpec{Key: n.Key, Name: n.Name, ImageID: n.ImageID, SizeID: n.SizeID, KeyName: p.KeyName, SSHKeys: c.SSHKeys, Files: c.bootstrap(n),
+		Metadata: map[string]string{}}
+	maps.Copy(spec.Metadata, p.Metadata)
+	spec.Metadata["reeve-node"] = string(n.ID)
 	created, err := cloud.CreateNode(ctx, spec)
 	if err != nil {
 		return classified(err, Internal, ObjNode, "create the node")
@@ -196,7 +206,10 @@ func (c *Core) startRouter(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	return classified(startForGood(ctx, agent, "nginx"), Internal, ObjNode, "start nginx")
+	if err := agent.PrepareRouter(ctx); err != nil {
+		return classified(err, Internal, ObjNode, "make the node a router")
+	}
+	return classified(agent.StartService(ctx, "nginx"), Internal, ObjNode, "start nginx")
 }
 
 // startForGood starts a service of a host, now and at every boot.

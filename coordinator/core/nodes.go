@@ -95,7 +95,7 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 		if err := tx.PutNode(&node); err != nil {
 			return err
 		}
-		return c.enqueueNode(tx, p, node, OpNodeCreate)
+		return c.enqueueNode(tx, p, OpNodeCreate, nodeParams{NodeID: node.ID, NodeNum: node.Num, KeyName: spec.KeyName, Metadata: spec.Metadata})
 	})
 	if err != nil {
 		return CloudNode{}, err
@@ -147,12 +147,12 @@ func (c *Core) await(ctx context.Context, limit time.Duration, done func(Reader)
 	}
 }
 
-func (c *Core) enqueueNode(tx Tx, p Principal, node Node, kind string) error {
-	params, err := json.Marshal(nodeParams{NodeID: node.ID, NodeNum: node.Num})
+func (c *Core) enqueueNode(tx Tx, p Principal, kind string, np nodeParams) error {
+	params, err := json.Marshal(np)
 	if err != nil {
 		return err
 	}
-	g := c.newGroup(p, string(node.ID), params, kind)
+	g := c.newGroup(p, string(np.NodeID), params, kind)
 	return tx.Enqueue(&g)
 }
 
@@ -228,7 +228,7 @@ func (c *Core) stopStoredNode(ctx context.Context, p Principal, cloud Cloud, clo
 		if _, err := tx.RequestCancel(string(node.ID), ""); err != nil {
 			return err
 		}
-		if err := c.enqueueNode(tx, p, node, OpNodeDestroy); err != nil {
+		if err := c.enqueueNode(tx, p, OpNodeDestroy, nodeParams{NodeID: node.ID, NodeNum: node.Num}); err != nil {
 			return err
 		}
 		return tx.Audit(c.auditRecord(p, "node.destroy", string(node.ID), "", "accepted"))
@@ -377,7 +377,7 @@ func (c *Core) EnsureRouter(ctx context.Context) error {
 		if err := tx.PutNode(&node); err != nil {
 			return err
 		}
-		return c.enqueueNode(tx, Principal{Via: "local"}, node, OpRouterCreate)
+		return c.enqueueNode(tx, Principal{Via: "local"}, OpRouterCreate, nodeParams{NodeID: node.ID, NodeNum: node.Num})
 	})
 }
 

@@ -55,6 +55,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"delete_app":     handlers.Func("delete_app", s.DeleteApp),
 		"list_apps":      handlers.Reader("list_apps", s.ListApps),
 		"enable_service": handlers.Func("enable_service", s.EnableService),
+		"prepare_router": handlers.Func("prepare_router", s.PrepareRouter),
 	}
 }
 

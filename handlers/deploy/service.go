@@ -18,8 +18,12 @@ func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServicePar
 	if !ok {
 		return handlers.Null{}, invalid("service %.40q is none of apache, nginx, mysql", p.Service)
 	}
+	return handlers.Null{}, s.enable(ctx, unit)
+}
+
+func (s *Service) enable(ctx context.Context, unit string) error {
 	if err := s.host.Units().Enable(ctx, unit); err != nil {
-		return handlers.Null{}, fmt.Errorf("enable %s: %w", unit, err)
+		return fmt.Errorf("enable %s: %w", unit, err)
 	}
-	return handlers.Null{}, nil
+	return nil
 }

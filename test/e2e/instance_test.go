@@ -118,7 +118,7 @@ func (s *site) assertDeleted(router, host string, id int64) {
 	if left := s.stateEntries("volumes"); len(left) != 0 {
 		s.t.Errorf("volumes are left: %v", left)
 	}
-	if left := s.stateEntries("machines"); len(left) != 1 {
+	if left := s.stateEntries("nodes"); len(left) != 1 {
 		s.t.Errorf("got machines %v, want the router's alone", left)
 	}
 	if code, _ := s.fetch(router, host, "/"); code == 200 {

@@ -60,7 +60,7 @@ func TestCoordinatorKilledAtEveryBoundary(t *testing.T) {
 		if code, body := s.fetch(router.Address, "killed.test", "/"); code != 200 {
 			t.Fatalf("boundary %d of create: got %d %s, want 200", n, code, body)
 		}
-		if got := s.stateEntries("machines"); len(got) != 2 {
+		if got := s.stateEntries("nodes"); len(got) != 2 {
 			t.Fatalf("boundary %d of create: got machines %v, want the router and one more", n, got)
 		}
 		if got := s.stateEntries("volumes"); len(got) != 1 {
