@@ -22,6 +22,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/reeve-paas/reeve/test/hosts"
 )
 
 // top is the root of the tree.
@@ -33,12 +35,16 @@ var top = func() string {
 	return dir
 }()
 
+// programsDir is where programs are, once they are built.
+var programsDir string
+
 // programs are built once: the coordinator with the failpoint tag, so that tests can kill it at step boundaries.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "reeve-e2e-")
 	if err != nil {
 		return "", err
 	}
+	programsDir = dir
 	cmd := exec.Command("go", "build", "-tags", "failpoint", "-o", dir+"/", "./coordinator")
 	cmd.Dir = top
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -49,9 +55,9 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := programs(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	code := hosts.Main(m) // tests start the processes that look after hosts from their own binary
+	if programsDir != "" {
+		os.RemoveAll(programsDir)
 	}
 	os.Exit(code)
 }
