@@ -132,16 +132,16 @@ func (a *agent) Run(ctx context.Context) error {
 
 // startHandlers starts those that ask for it. One that cannot start serves all the same: its calls say what is wrong.
 func (a *agent) startHandlers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // systemd gives a start 90 s
+	defer cancel()
 	for _, h := range a.handlers {
 		s, ok := h.(handlers.Starter)
 		if !ok {
 			continue
 		}
-		startCtx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		if err := s.Start(startCtx); err != nil {
+		if err := s.Start(ctx); err != nil {
 			a.log.Warn("handler did not start cleanly", "handler", h.Namespaces()[0], "err", err)
 		}
-		cancel()
 	}
 }
 
