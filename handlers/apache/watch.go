@@ -15,8 +15,10 @@ import (
 //
 // What is looked at, every 5 ms, is the process and its own log: Apache says "resuming normal operations" (AH00163) when
 // the new configuration is in force and every port is bound, and httpd never suppresses that notice in a log file. On an
-// idle Debian host that is a few milliseconds after the signal. Waiting for an answered request instead would cost up to
-// a second for nothing: the parent starts new workers at its next one-second round, and connections wait meanwhile.
+// idle Debian host that is a few milliseconds after the signal. Then the old workers are given retireTime to go, so that the
+// next request is not answered by one that is still to hear of the reload; idle ones go within some milliseconds, one that
+// is busy takes no new connection anyway and is not waited for longer. Waiting for an answered request instead would cost
+// up to a second for nothing: the parent starts new workers at its next one-second round, and connections wait meanwhile.
 // Where the log is not a file, a new worker is the sign, and where processes cannot be seen either, that the unit
 // stays up for the settle time. Key and port problems, which kill Apache latest, are checked before the reload as well.
 func (s *Service) watch(pid int) func(context.Context) error {
@@ -41,8 +43,23 @@ func (s *Service) watch(pid int) func(context.Context) error {
 		} else if err != nil {
 			return err
 		}
+		retire, cancel := context.WithTimeout(ctx, retireTime)
+		defer cancel()
+		_ = web.Poll(retire, func() (bool, error) { return s.gone(before), nil })
 		return nil
 	}
+}
+
+// retireTime is how long old workers are waited for once the new configuration is in force.
+const retireTime = 250 * time.Millisecond
+
+func (s *Service) gone(pids map[int]bool) bool {
+	for pid := range pids {
+		if web.Alive(s.host, pid) {
+			return false
+		}
+	}
+	return true
 }
 
 func resumed(log string, pid int) bool {

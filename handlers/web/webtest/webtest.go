@@ -3,6 +3,7 @@
 package webtest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -16,7 +17,8 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"net/http"
+	"net/textproto"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -233,8 +235,8 @@ func certPEM(tb testing.TB, c, parent *x509.Certificate, key, signer *ecdsa.Priv
 type Response struct {
 	Status int
 	Body   string
-	Header http.Header
-	TLS    *tls.ConnectionState
+	Header textproto.MIMEHeader
+	TLS    *tls.ConnectionState // nil without TLS
 }
 
 // Get asks port of this machine for a URL such as "http://a.test/x", whose host is the virtual host, over a connection of
@@ -248,24 +250,44 @@ func Get(tb testing.TB, port int, url string) Response {
 	return r
 }
 
-// TryGet is Get that returns its error.
-func TryGet(port int, url string) (Response, error) {
-	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+strconv.Itoa(port))
-	}
-	client := &http.Client{
-		Timeout:       10 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DisableKeepAlives: true, DialContext: dial,
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the test looks at the certificate itself
-		},
-	}
-	resp, err := client.Get(url)
+// TryGet is Get that returns its error. It speaks HTTP/1.0, so that the body is what follows the header until the end.
+func TryGet(port int, rawURL string) (r Response, err error) {
+	u, err := url.Parse(rawURL)
 	if err != nil {
-		return Response{}, err
+		return r, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return Response{Status: resp.StatusCode, Body: string(bytes.TrimSpace(body)), Header: resp.Header, TLS: resp.TLS}, err
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	conn, err := dialer.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		return r, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return r, err
+	}
+	if u.Scheme == "https" {
+		secure := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}) // the test looks at the certificate itself
+		if err := secure.Handshake(); err != nil {
+			return r, err
+		}
+		state := secure.ConnectionState()
+		conn, r.TLS = secure, &state
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\n\r\n", u.RequestURI(), u.Host); err != nil {
+		return r, err
+	}
+	in := textproto.NewReader(bufio.NewReader(conn))
+	line, err := in.ReadLine()
+	if err != nil {
+		return r, err
+	}
+	if _, err := fmt.Sscanf(line, "HTTP/1.1 %d", &r.Status); err != nil {
+		return r, fmt.Errorf("%q is no answer: %w", line, err)
+	}
+	if r.Header, err = in.ReadMIMEHeader(); err != nil {
+		return r, err
+	}
+	body, err := io.ReadAll(in.R)
+	r.Body = string(bytes.TrimSpace(body))
+	return r, err
 }
