@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path"
@@ -28,7 +29,8 @@ func seedFiles(rec record, nameservers []netip.Addr, hostKey, hostKeyPub []byte,
 		{Path: "/etc/resolv.conf", Mode: 0o644, Data: []byte(resolv.String())},
 		// Both "no" lines matter: waiting for a link-local address or for a router costs 11 seconds.
 		{Path: "/etc/systemd/network/10-host0.network", Mode: 0o644, Data: fmt.Appendf(nil,
-			"[Match]\nName=host0\n\n[Network]\nAddress=%s\nGateway=%s\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", addr, gateway)},
+			"[Match]\nName=host0\n\n[Link]\nMACAddress=%s\n\n[Network]\nAddress=%s\nGateway=%s\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+			hardwareAddr(addr.Addr()), addr, gateway)},
 		{Path: "/etc/ssh/ssh_host_ed25519_key", Mode: 0o600, Data: hostKey},
 		{Path: "/etc/ssh/ssh_host_ed25519_key.pub", Mode: 0o644, Data: hostKeyPub},
 	}
@@ -36,6 +38,13 @@ func seedFiles(rec record, nameservers []netip.Addr, hostKey, hostKeyPub []byte,
 		seed = append(seed, core.BootstrapFile{Path: "/root/.ssh/authorized_keys", Mode: 0o600, Data: []byte(strings.Join(sshKeys, "\n") + "\n")})
 	}
 	return append(seed, files...)
+}
+
+// hardwareAddr goes with an address, not with a node: the next node that gets the address is reached at once by everybody
+// who still has the last one in their ARP table. systemd-nspawn would make it from the machine's name.
+func hardwareAddr(addr netip.Addr) net.HardwareAddr {
+	ip := addr.As4()
+	return net.HardwareAddr{0x02, 0x72, ip[0], ip[1], ip[2], ip[3]} // 02: administered locally
 }
 
 // plantSeed puts the seed into the node's root and forgets it. Killed half way it is simply done again.
