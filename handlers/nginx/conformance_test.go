@@ -397,7 +397,7 @@ func TestConformanceFilesAndService(t *testing.T) {
 		}
 	})
 	t.Run("blocks of an operator keep their bytes", func(t *testing.T) {
-		const mine = "# by hand\nserver { listen 127.0.0.9:1; server_name  hand.test ;\n\n  return 204; # odd\n}\n"
+		mine := fmt.Sprintf("# by hand\nserver { listen %d; server_name  hand.test ;\n\n  return 204; # odd\n}\n", webtest.FreePort(t))
 		n.write("proxies.include", mine+n.read("proxies.include"))
 		n.make(n.params("r.test", b1))
 		n.ok("remove_proxy", `{"hostname": "q.test"}`)
