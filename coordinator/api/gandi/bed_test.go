@@ -91,7 +91,8 @@ func (b *bed) account(email string) string {
 func (b *bed) work() *bed {
 	b.Helper()
 	b.must(b.core.EnsureRouter(b.Context()))
-	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: b.core.Definitions(), Poll: 5 * time.Millisecond})
+	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: b.core.Definitions(),
+		Poll: 5 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil))})
 	b.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -185,7 +186,7 @@ func (b *bed) until(done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			b.Fatal("what was waited for did not happen within a minute")
+			b.Fatalf("what was waited for did not happen within a minute; the log says:\n%s", b.log)
 		}
 	}
 }
@@ -415,6 +416,7 @@ func (a *memAgents) CreateVHost(_ context.Context, p agentapi.CreateVHostParams)
 }
 func (a *memAgents) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) error   { return nil }
 func (a *memAgents) StartService(context.Context, string) error                        { return nil }
+func (a *memAgents) PrepareRouter(context.Context) error                               { return nil }
 func (a *memAgents) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
 func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error             { return nil }
 func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error     { return nil }

@@ -104,7 +104,10 @@ func (m *method) takes() string {
 		key = ""
 	}
 	if least == most {
-		return fmt.Sprintf("%s%d arguments", key, most)
+		if most == 0 && !m.public {
+			return "the API key and no other argument"
+		}
+		return fmt.Sprintf("%s%d %s", key, most, map[bool]string{true: "argument", false: "arguments"}[most == 1])
 	}
 	return fmt.Sprintf("%s%d to %d arguments", key, least, most)
 }
