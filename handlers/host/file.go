@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -36,7 +38,32 @@ func (h *Host) WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if err := f.CloseAtomicallyReplace(); err != nil {
 		return err
 	}
+	sweepPending(full)
 	return syncDir(filepath.Dir(full))
+}
+
+// started is when this process began to be.
+var started = time.Now()
+
+// pendingDigits is the least that a pending file's random number has; a shorter one comes once in a billion writes.
+const pendingDigits = 10
+
+// sweepPending removes what a killed process left when it was about to replace a file: files named as renameio names them,
+// older than this process.
+func sweepPending(full string) {
+	entries, err := os.ReadDir(filepath.Dir(full))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), "."+filepath.Base(full))
+		if !ok || len(number) < pendingDigits || strings.Trim(number, "0123456789") != "" || !e.Type().IsRegular() {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.ModTime().Before(started) {
+			_ = os.Remove(filepath.Join(filepath.Dir(full), e.Name()))
+		}
+	}
 }
 
 // Remove deletes a file; one that is not there is no error.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
@@ -39,6 +40,26 @@ func TestWriteFile(t *testing.T) {
 		n, _ := reader.Read(buf)
 		if string(buf[:n]) != "old content" {
 			t.Errorf("the open reader got %q, want the old content", buf[:n])
+		}
+	})
+	t.Run("removes what a killed process was about to put in its place", func(t *testing.T) {
+		h := hosttest.New(t)
+		before := time.Now().Add(-time.Hour)
+		for _, name := range []string{".conf820433858334817469", ".conf2", ".conf12345678901.bak", ".other820433858334817469"} {
+			h.WriteText("/dir/"+name, "")
+			if err := os.Chtimes(h.Path("/dir/"+name), before, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.WriteText("/dir/.conf920433858334817469", "being written now")
+		if err := h.WriteFile("/dir/conf", []byte("new"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]bool{".conf820433858334817469": false, ".conf2": true, ".conf12345678901.bak": true,
+			".other820433858334817469": true, ".conf920433858334817469": true, "conf": true} {
+			if got := h.Exists("/dir/" + name); got != want {
+				t.Errorf("%s exists: got %t, want %t", name, got, want)
+			}
 		}
 	})
 	t.Run("leaves nothing behind when it fails", func(t *testing.T) {
