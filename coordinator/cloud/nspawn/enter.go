@@ -28,23 +28,34 @@ func (d *Driver) Exec(ctx context.Context, id string, stdin io.Reader, argv ...s
 		return nil, core.Errorf(core.Unavailable, core.ObjNode, "node %s does not run", id)
 	}
 	group := d.cgroups.group(rec.App, rec.Machine, "exec")
-	if err := group.create(); err != nil {
-		return nil, err
-	}
-	defer func() { _ = group.removeOnce() }() // busy while another command runs, or when this one left a process behind
+	defer func() {
+		n.execMu.Lock()
+		defer n.execMu.Unlock()
+		_ = group.removeOnce() // busy while another command runs, or when this one left a process behind
+	}()
 	args := append([]string{"-t", strconv.Itoa(run.Leader.PID), "-m", "-u", "-i", "-n", "-p", "--"}, argv...)
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root"}
 	cmd.Dir = "/"
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
-	if err := group.start(cmd); err != nil {
+	if err := n.startIn(group, cmd); err != nil {
 		return nil, err
 	}
 	if err := cmd.Wait(); err != nil {
 		return stdout.Bytes(), fmt.Errorf("%s: %w: %s", argv[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// startIn makes the group and starts the command in it, while no command that ends can remove the group in between.
+func (n *node) startIn(g group, cmd *exec.Cmd) error {
+	n.execMu.Lock()
+	defer n.execMu.Unlock()
+	if err := g.create(); err != nil {
+		return err
+	}
+	return g.start(cmd)
 }
 
 // Console returns what the node's PID 1 and nspawn wrote, at most the last mebibyte or so.

@@ -25,6 +25,7 @@ type node struct {
 	created time.Time
 	dir     string
 	busy    chan struct{} // holds one token; taken by whoever changes the node
+	execMu  sync.Mutex    // held while the group of Exec's commands is made or removed
 
 	mu      sync.Mutex // protects the fields below
 	rec     record
