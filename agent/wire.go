@@ -21,7 +21,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 	return []handlers.Handler{
 		system.New(system.Options{Host: h, Operations: ops}),
 		operationrpc.New(ops),
-		apache.New(apache.Options{Host: h}),
+		apache.New(apache.Options{Host: h, Operations: ops}),
 		nginx.New(nginx.Options{Host: h}),
 		mysql.New(mysql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),

@@ -43,51 +43,72 @@ func TestCoordinatorKilledAtEveryBoundary(t *testing.T) {
 		if n > 100 {
 			t.Fatal("the operations have more than 100 boundaries: something repeats")
 		}
-		var ops []gandiOperation
-		if createOver {
-			s.start(0)
-		} else {
-			s.start(n)
-		}
-		s.mustGandi(&ops, "paas.create", instanceSpec("killed", "killed.test"))
-		if !createOver {
-			createOver = !s.diesOrEnds(ops)
-		}
-		if s.dead() {
-			s.start(0)
-		}
-		s.done(ops...)
+		killed, ops := s.killedAt(createOver, n, func() ([]gandiOperation, error) {
+			var ops []gandiOperation
+			return ops, s.gandi(&ops, "paas.create", instanceSpec("killed", "killed.test"))
+		}, "paas_vm_create", "paas_disk_create", "rproxy_create")
+		createOver = createOver || !killed
 		if code, body := s.fetch(router.Address, "killed.test", "/"); code != 200 {
 			t.Fatalf("boundary %d of create: got %d %s, want 200", n, code, body)
 		}
 		if got := s.stateEntries("nodes"); len(got) != 2 {
-			t.Fatalf("boundary %d of create: got machines %v, want the router and one more", n, got)
+			t.Fatalf("boundary %d of create: got nodes %v, want the router and one more", n, got)
 		}
 		if got := s.stateEntries("volumes"); len(got) != 1 {
 			t.Fatalf("boundary %d of create: got volumes %v, want one", n, got)
 		}
 		s.stop()
-
-		if deleteOver {
-			s.start(0)
-		} else {
-			s.start(n)
-		}
-		var op gandiOperation
-		s.mustGandi(&op, "paas.delete", ops[0].PaasID)
-		if !deleteOver {
-			deleteOver = !s.diesOrEnds([]gandiOperation{op})
-		}
-		if s.dead() {
-			s.start(0)
-		}
-		s.done(op)
-		s.assertDeleted(router.Address, "killed.test", ops[0].PaasID)
+		id := ops[0].PaasID
+		killed, _ = s.killedAt(deleteOver, n, func() ([]gandiOperation, error) {
+			var op gandiOperation
+			err := s.gandi(&op, "paas.delete", id)
+			return []gandiOperation{op}, err
+		}, "paas_delete")
+		deleteOver = deleteOver || !killed
+		s.assertDeleted(router.Address, "killed.test", id)
 		s.stop()
 		if t.Failed() {
 			t.Fatalf("boundary %d left something", n)
 		}
 	}
+}
+
+// killedAt starts the coordinator with the failpoint n, unless over, makes a call, and sees its operations to their end,
+// after a new start if the coordinator was killed. The kill may come before the call's answer: then the operations, which
+// were stored before anything could be killed, are found in the list.
+func (s *site) killedAt(over bool, n int, call func() ([]gandiOperation, error), types ...string) (killed bool, ops []gandiOperation) {
+	s.t.Helper()
+	var before []gandiOperation
+	s.start(0)
+	s.mustGandi(&before, "operation.list", map[string]any{"items_per_page": 500})
+	s.stop()
+	if over {
+		n = 0
+	}
+	s.start(n)
+	ops, err := call()
+	switch {
+	case err == nil && !over:
+		killed = s.diesOrEnds(ops)
+	case err != nil && over:
+		s.t.Fatal(err)
+	case err != nil:
+		s.await(10*time.Second, "the coordinator to be dead after its call failed with "+err.Error(), func() (bool, string) { return s.dead(), "it lives" })
+		killed = true
+	}
+	if killed {
+		s.start(0)
+	}
+	if err != nil {
+		var all []gandiOperation
+		s.mustGandi(&all, "operation.list", map[string]any{"items_per_page": 500})
+		ops = all[len(before):]
+	}
+	if len(ops) != len(types) {
+		s.t.Fatalf("boundary %d: got operations %+v, want %v", n, ops, types)
+	}
+	s.done(ops...)
+	return killed, ops
 }
 
 // diesOrEnds waits until the coordinator is killed or the operations end, and says whether it was killed.
