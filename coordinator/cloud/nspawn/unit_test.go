@@ -226,7 +226,7 @@ func TestSeed(t *testing.T) {
 		"/etc/hostname":    "web\n",
 		"/etc/hosts":       "127.0.0.1 localhost\n10.66.0.7 web\n::1 localhost ip6-localhost ip6-loopback\n",
 		"/etc/resolv.conf": "nameserver 192.0.2.53\n",
-		"/etc/systemd/network/10-host0.network": "[Match]\nName=host0\n\n[Network]\nAddress=10.66.0.7/24\nGateway=10.66.0.1\n" +
+		"/etc/systemd/network/10-host0.network": "[Match]\nName=host0\n\n[Link]\nMACAddress=02:72:0a:42:00:07\n\n[Network]\nAddress=10.66.0.7/24\nGateway=10.66.0.1\n" +
 			"LinkLocalAddressing=no\nIPv6AcceptRA=no\n",
 		"/etc/ssh/ssh_host_ed25519_key":     "private",
 		"/etc/ssh/ssh_host_ed25519_key.pub": "public",
