@@ -89,6 +89,19 @@ func (c *Core) appCloud() (Cloud, error) {
 	return cloud, nil
 }
 
+// Version identifies the state of everything that is stored: while it stays the same, so does every answer that depends on
+// nothing else. ok is false when the store cannot tell.
+func (c *Core) Version(ctx context.Context) (version int64, ok bool) {
+	s, can := c.Store.(interface {
+		Version(context.Context) (int64, error)
+	})
+	if !can {
+		return 0, false
+	}
+	version, err := s.Version(ctx)
+	return version, err == nil
+}
+
 // Sizes lists the sizes apps can have.
 func (c *Core) Sizes(ctx context.Context) ([]Size, error) {
 	cloud, err := c.appCloud()

@@ -48,6 +48,9 @@ type Store struct {
 	driver riverdriver.Driver[*sql.Tx]
 	queue  *operation.Queue
 	apps   appCache
+
+	watching *pool // the connection of watch
+	watch    watch
 }
 
 // Open opens the database and brings its tables up to date.
@@ -98,6 +101,9 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	if s.read, err = openPool(s.opts.Path, readers, "deferred", "query_only(true)"); err != nil {
 		return err
 	}
+	if s.watching, err = openPool(s.opts.Path, 1, "deferred", "query_only(true)"); err != nil {
+		return err
+	}
 	if err := s.write.prepare(ctx, hotReads, hotWrites); err != nil {
 		return err
 	}
@@ -109,7 +115,8 @@ func (s *Store) Driver() riverdriver.Driver[*sql.Tx] { return s.driver }
 
 // Close closes the database and gives the lock back. No transaction may be open and no engine run.
 func (s *Store) Close() error {
-	errs := []error{s.read.close(), s.write.close()} // the writer last: it folds the log into the file
+	s.watch.close()
+	errs := []error{s.watching.close(), s.read.close(), s.write.close()} // the writer last: it folds the log into the file
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 	}
