@@ -65,6 +65,7 @@ type Dialect struct {
 	opts    Options
 	methods map[string]*method
 	names   []string // sorted
+	pages   pages
 }
 
 // New builds the dialect.

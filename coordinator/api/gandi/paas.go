@@ -44,7 +44,41 @@ var paasStates = map[core.AppState]string{
 func (p *paas) catalogName() string { return p.kind + "_" + p.SizeID }
 
 func (c *call) paasList() error {
-	return serveList(c, paasColumns, c.loadPaas, func(c *call, p *paas) {
+	opts, err := c.options(0)
+	if err != nil {
+		return err
+	}
+	q, err := parseQuery(paasColumns, opts)
+	if err != nil {
+		return err
+	}
+	store, can := c.d.opts.Core.(versioned)
+	if !can || !q.plain() {
+		return c.writePaasList(&q)
+	}
+	version, ok := store.Version(c.ctx) // before anything is read
+	if !ok {
+		return c.writePaasList(&q)
+	}
+	locations, err := c.locations()
+	if err != nil {
+		return err
+	}
+	key := pageKey{c.p.Account.ID, q.page, q.perPage, c.out.NilAsString}
+	if xml, ok := c.d.pages.get(key, version, locations); ok {
+		c.out.Append(xml)
+		return nil
+	}
+	mark := c.out.Mark()
+	if err := c.writePaasList(&q); err != nil {
+		return err
+	}
+	c.d.pages.put(key, version, locations, c.out.Bytes()[mark:])
+	return nil
+}
+
+func (c *call) writePaasList(q *query[paas]) error {
+	return writeList(c, q, c.loadPaas, func(c *call, p *paas) {
 		c.out.BeginStruct()
 		c.writePaas(p)
 		fieldDatacenterID.Int(c.out, p.datacenter)

@@ -309,7 +309,11 @@ func serveList[T any](c *call, columns []column[T], load func(*query[T]) ([]T, e
 	if err != nil {
 		return err
 	}
-	rows, err := load(&q)
+	return writeList(c, &q, load, write)
+}
+
+func writeList[T any](c *call, q *query[T], load func(*query[T]) ([]T, error), write func(*call, *T)) error {
+	rows, err := load(q)
 	if err != nil {
 		return err
 	}

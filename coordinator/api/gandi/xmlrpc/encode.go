@@ -43,6 +43,9 @@ func (e *Encoder) Free() {
 // Bytes is what was written so far.
 func (e *Encoder) Bytes() []byte { return e.buf }
 
+// Append writes values that an encoder wrote before.
+func (e *Encoder) Append(values []byte) { e.buf = append(e.buf, values...) }
+
 // Mark and Rewind drop what was written since: a result that turns into a fault.
 func (e *Encoder) Mark() int { return len(e.buf) }
 
