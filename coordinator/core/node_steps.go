@@ -102,11 +102,6 @@ func address(n CloudNode) string {
 	return ""
 }
 
-// readyWaiter is a cloud that tells when a node is up, which spares asking again and again.
-type readyWaiter interface {
-	WaitReady(ctx context.Context, id string) error
-}
-
 // awaitAgent waits until the agent answers a call that is sealed with the node's key: that proves both ends.
 func (c *Core) awaitAgent(ctx context.Context, run *operation.Run) error {
 	n, cloud, err := c.nodeOf(ctx, run)

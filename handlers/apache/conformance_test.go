@@ -496,7 +496,7 @@ func TestRealApacheComesBackAfterAChangeThatKillsIt(t *testing.T) {
 	if err == nil {
 		t.Fatal("got no error")
 	}
-	if !strings.Contains(err.Error(), "Apache ended") {
+	if !strings.Contains(err.Error(), "apache ended") {
 		t.Errorf("got %v", err)
 	}
 	if after := a.tree(); after != before {

@@ -34,12 +34,12 @@ func (s *Service) watch(pid int) func(context.Context) error {
 		}
 		done := func() (bool, error) {
 			if !web.Alive(s.host, pid) {
-				return false, fmt.Errorf("Apache ended when it read the new configuration: %s", web.LastLines(tail.Text(), 5))
+				return false, fmt.Errorf("apache ended when it read the new configuration: %s", web.LastLines(tail.Text(), 5))
 			}
 			return resumed(tail.Text(), pid) || s.newWorker(pid, before), nil
 		}
 		if err := web.Poll(ctx, done); errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("Apache did not take the new configuration within %s", web.ReloadTimeout)
+			return fmt.Errorf("apache did not take the new configuration within %s", web.ReloadTimeout)
 		} else if err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (s *Service) staysUp(ctx context.Context) error {
 			return false, err
 		}
 		if !st.Running() {
-			return false, fmt.Errorf("Apache ended when it read the new configuration")
+			return false, fmt.Errorf("apache ended when it read the new configuration")
 		}
 		return time.Now().After(end), nil
 	})

@@ -4,7 +4,6 @@ package arch
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"go/parser"
 	"go/token"
 	"io"
@@ -210,7 +209,7 @@ func TestNoShell(t *testing.T) {
 			}
 			for _, shell := range []string{`"sh", "-c"`, `"bash", "-c"`, `"/bin/sh", "-c"`, `"/bin/bash", "-c"`} {
 				if strings.Contains(string(text), shell) {
-					t.Error(fmt.Sprintf("%s (package %s) hands text to a shell: pass an argument vector", path, f.Name))
+					t.Errorf("%s (package %s) hands text to a shell: pass an argument vector", path, f.Name)
 				}
 			}
 		}

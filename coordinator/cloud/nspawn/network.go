@@ -105,10 +105,7 @@ func (d *Driver) rejoin(bridge netlink.Link) {
 		if err != nil {
 			continue
 		}
-		if err := netlink.LinkSetMaster(link, bridge); err == nil {
-			err = netlink.LinkSetUp(link)
-		}
-		if err != nil {
+		if err := errors.Join(netlink.LinkSetMaster(link, bridge), netlink.LinkSetUp(link)); err != nil {
 			d.log.Warn("a node lost its network", "node", rec.ID, "err", err)
 		}
 	}
