@@ -147,10 +147,12 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 }
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {
-	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log})
+	graphs := gandi.NewGraphs(gandi.GraphOptions{Core: c.core, PublicURL: c.cfg.PublicURL, Log: c.log})
+	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail},
+		api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: graphs},
 		orchestratorDialect.Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
 	)
@@ -213,7 +215,7 @@ func (c *coordinator) Run(ctx context.Context) error {
 		c.log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	defer stopWatchdog()
-	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, func(ctx context.Context) error {
+	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
 		return c.agents.Watch(ctx, c.store)
 	})
 }

@@ -23,6 +23,7 @@ type Agent interface {
 	CreateDatabase(ctx context.Context, p agentapi.CreateDatabaseParams) error
 	CreateDatabaseUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) error
 	ResetDatabasePassword(ctx context.Context, p agentapi.ResetPasswordParams) error
+	MeterAgent
 	// Call sends any method; for people at a terminal.
 	Call(ctx context.Context, method string, params, result any) error
 }

@@ -37,6 +37,8 @@ type Reader interface {
 	Volume(id string) (Volume, error)
 	ServiceInstances(app AppID) ([]ServiceInstance, error)
 	Allocations(cloud string) ([]Allocation, error)
+	// Samples lists a node's samples with from <= At < to, oldest first.
+	Samples(node NodeID, from, to time.Time) ([]Sample, error)
 
 	Operation(num int64) (operation.Record, error)
 	// Operations lists by ascending Num.
@@ -72,6 +74,9 @@ type Tx interface {
 	PutVolume(*Volume) error
 	PutServiceInstance(*ServiceInstance) error
 	PutAllocation(*Allocation) error
+	// PutSamples stores samples; one of the same node and time is replaced, one of a node that is gone is dropped. A node's
+	// samples are deleted with it.
+	PutSamples([]Sample) error
 
 	DeleteApp(AppID) error
 	DeleteNode(NodeID) error
@@ -79,6 +84,10 @@ type Tx interface {
 	DeleteVolume(id string) error
 	DeleteServiceInstance(id string) error
 	DeleteAllocation(num int64) error
+	// ThinSamples keeps the first of a node's samples in every step, counted from 1970, with from <= At < to.
+	ThinSamples(node NodeID, from, to time.Time, step time.Duration) error
+	// DeleteSamples deletes a node's samples with At < before.
+	DeleteSamples(node NodeID, before time.Time) error
 
 	// Enqueue stores a group of operations and puts it in line. It fills in IDs, Nums and times.
 	Enqueue(*operation.Group) error

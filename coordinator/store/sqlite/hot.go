@@ -7,11 +7,11 @@ var (
 		accountByID, accountByEmail, credentialByHash,
 		appRefByID, appRefByNum, appRefByName, appRefs, appRefsAll, appCount, appsByNums, nodesOfApps, routesOfApps,
 		nodeByID, routeByName, allocationList, operationByNum, operationsOfGroup,
-		groupByID, stepsOfGroup, cancelAsked, jobWaits,
+		groupByID, stepsOfGroup, cancelAsked, jobWaits, samplesOfNode,
 	}
 	hotWrites = []string{
 		appInsert + " RETURNING num", appUpdate, nodeInsert + " RETURNING num", nodeUpdate, routeInsert + " RETURNING num", routeUpdate,
 		operationStart, operationEnd, stepPut, operationProgress, groupInsert, groupEnd,
-		operationInsert + " RETURNING num", auditInsert,
+		operationInsert + " RETURNING num", auditInsert, sampleInsert, sampleThin, sampleDelete,
 	}
 )

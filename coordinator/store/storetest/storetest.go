@@ -44,6 +44,8 @@ func Run(t *testing.T, open Open) {
 		{"nodes are filtered", testNodes},
 		{"routes, volumes, service instances", testParts},
 		{"allocations are one per node of a cloud", testAllocations},
+		{"samples belong to a node and vanish with it", testSamples},
+		{"samples are thinned out and deleted", testThinSamples},
 		{"what is taken exists", testExists},
 		{"what is not there is not found", testNotFound},
 		{"deleting what is not there is success", testDeleteTwice},
