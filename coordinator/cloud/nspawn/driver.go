@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -77,14 +78,26 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 			return nil, core.Wrap(core.Unavailable, core.ObjCloud, err, "state directory")
 		}
 	}
-	if d.lock, err = lockFile(d.path("lock")); err != nil {
-		return nil, core.Errorf(core.Busy, core.ObjCloud, "another process uses %s", o.StateDir)
+	if d.lock, err = lockState(ctx, o.StateDir); err != nil {
+		return nil, err
 	}
 	if err := d.start(ctx); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// lockState takes the instance's lock. A coordinator that was killed may have left a child between its fork and its exec,
+// which holds the lock for a moment more; hence the patience.
+func lockState(ctx context.Context, stateDir string) (io.Closer, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	lock, err := lockFileContext(ctx, filepath.Join(stateDir, "lock"), func() {})
+	if err != nil {
+		return nil, core.Errorf(core.Busy, core.ObjCloud, "another process, such as a running coordinator, uses %s", stateDir)
+	}
+	return lock, nil
 }
 
 func (d *Driver) start(ctx context.Context) error {

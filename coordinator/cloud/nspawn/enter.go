@@ -9,6 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -42,7 +45,10 @@ func (d *Driver) Exec(ctx context.Context, id string, stdin io.Reader, argv ...s
 	if err := n.startIn(group, cmd); err != nil {
 		return nil, err
 	}
-	if err := cmd.Wait(); err != nil {
+	stop := keepGoing(cmd.Process.Pid)
+	err = cmd.Wait()
+	stop()
+	if err != nil {
 		return stdout.Bytes(), fmt.Errorf("%s: %w: %s", argv[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
@@ -56,6 +62,32 @@ func (n *node) startIn(g group, cmd *exec.Cmd) error {
 		return err
 	}
 	return g.start(cmd)
+}
+
+// keepGoing continues a process whenever it is stopped, until stop is called. A node that shuts down stops every process
+// inside for a moment; nsenter then stops itself too, outside, where nobody continues it. It would never reap its child,
+// and the node would wait for that for ever.
+func keepGoing(pid int) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				if state, _, ok := readStat(pid); ok && state == 'T' {
+					_ = unix.Kill(pid, unix.SIGCONT)
+				}
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
 }
 
 // Console returns what the node's PID 1 and nspawn wrote, at most the last mebibyte or so.

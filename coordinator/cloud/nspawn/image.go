@@ -149,7 +149,7 @@ func lockFileContext(ctx context.Context, path string, waiting func()) (*os.File
 		if first {
 			waiting()
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -101,8 +101,8 @@ func Teardown(ctx context.Context, o Options) error {
 	if d.cgroups, err = findCgroups(cgroupMount); err != nil {
 		return core.Wrap(core.Unsupported, core.ObjCloud, err, "control groups")
 	}
-	if d.lock, err = lockFile(d.path("lock")); err != nil {
-		return core.Errorf(core.Busy, core.ObjCloud, "a coordinator still uses %s: stop it first", o.StateDir)
+	if d.lock, err = lockState(ctx, o.StateDir); err != nil {
+		return err
 	}
 	defer d.Close()
 	return d.teardown(ctx)
