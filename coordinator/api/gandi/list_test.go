@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reeve-paas/reeve/coordinator/api/gandi"
+	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc/xmlrpctest"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -348,5 +349,46 @@ func TestSmallLists(t *testing.T) {
 		b.cloud.mu.Unlock()
 		b.faults(160005, "datacenter.list")
 		b.faults(160005, "paas.create", spec())
+	})
+}
+
+func TestListsAreNeverOutOfDate(t *testing.T) {
+	b := newBed(t)
+	names := func(query string, page int) []any {
+		t.Helper()
+		v, err := xmlrpctest.Call(b.url+query, "paas.list", b.key, map[string]any{"items_per_page": 2, "page": page})
+		b.must(err)
+		return column(v, "name")
+	}
+	want := []any{}
+	for i := range 5 {
+		name := fmt.Sprint("instance ", i)
+		b.create("name", name, "vhosts", absent)
+		want = append(want, name)
+		for range 2 {
+			for _, query := range []string{"", "?nil=string"} {
+				got := slices.Concat(names(query, 0), names(query, 1), names(query, 2))
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("after instance %d: got names that differ (-want +got):\n%s", i, diff)
+				}
+			}
+		}
+		b.key, b.other = b.other, b.key
+		if got := names("", 0); len(got) != 0 {
+			t.Errorf("another account: got %v, want nothing", got)
+		}
+		b.key, b.other = b.other, b.key
+	}
+	b.work()
+	deleted := b.call("paas.delete", 1).(map[string]any)
+	if got := column(b.call("paas.list"), "state")[0]; got != "being_deleted" {
+		t.Errorf("got state %v, want being_deleted", got)
+	}
+	b.await(deleted["id"])
+	if diff := cmp.Diff(want[1:3], names("", 0)); diff != "" {
+		t.Errorf("after a deletion: got names that differ (-want +got):\n%s", diff)
+	}
+	b.until(func() bool {
+		return !slices.ContainsFunc(column(b.call("paas.list"), "state"), func(s any) bool { return s != "running" })
 	})
 }
