@@ -209,6 +209,10 @@ func presentVolume(stateDir string, v volume, dev string) error {
 		return err
 	}
 	defer lock.Close()
+	var now volume // it may have been detached while we waited
+	if err := readJSON(filepath.Join(dir, fileVolume), &now); err != nil || now.Node != v.Node {
+		return ignore(err, fs.ErrNotExist)
+	}
 	file := filepath.Join(dir, fileDisk)
 	num := -1
 	for n := range loopsBelow(file) {
@@ -257,12 +261,16 @@ func (d *Driver) detach(v volume) error {
 		return core.Wrap(core.Unavailable, core.ObjVolume, err, "detach the volume")
 	}
 	defer lock.Close()
-	for num := range loopsBelow(filepath.Join(dir, fileDisk)) {
+	file := filepath.Join(dir, fileDisk)
+	for num := range loopsBelow(file) {
 		if err := detachLoop(num); errors.Is(err, unix.EBUSY) {
 			return core.Errorf(core.Busy, core.ObjVolume, "the volume is mounted inside node %s: unmount it there, or destroy the node", v.Node)
 		} else if err != nil {
 			return core.Wrap(core.Unavailable, core.ObjVolume, err, "detach the volume")
 		}
+	}
+	if err := waitLoopsGone(file); err != nil { // somebody has it open without having it mounted
+		return core.Wrap(core.Busy, core.ObjVolume, err, "the volume is in use inside node %s", v.Node)
 	}
 	if v.Node == "" {
 		return nil
@@ -333,6 +341,13 @@ func (d *Driver) reapVolumes() {
 	for _, e := range entries {
 		if !exists(d.path(dirVolumes, e.Name(), fileVolume)) {
 			_ = os.RemoveAll(d.path(dirVolumes, e.Name()))
+		}
+	}
+	for num, file := range loopsBelow(d.path(dirVolumes)) {
+		if !exists(file) { // somebody deleted the volume behind our back
+			if err := detachLoop(num); err != nil {
+				d.log.Warn("a loop device without a volume stays", "device", loopPath(num), "err", err)
+			}
 		}
 	}
 	volumes, _ := readVolumes(d.opts.StateDir)
