@@ -206,7 +206,7 @@ func presentVolume(stateDir string, v volume, dev string) error {
 	dir := volumeDir(stateDir, v.ID)
 	lock, err := lockFileWait(filepath.Join(dir, "lock"))
 	if err != nil {
-		return err
+		return ignore(err, fs.ErrNotExist) // it was destroyed since it was listed
 	}
 	defer lock.Close()
 	var now volume // it may have been detached while we waited
