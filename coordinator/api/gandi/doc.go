@@ -14,6 +14,6 @@
 //	                           └────────────> CANCEL  (operation.cancel)
 //
 // To read: routes.go is the table of methods, dialect.go the transport, call.go what every call goes through, query.go the
-// filters that all lists share; then one file per noun. The wire format itself is package xmlrpc below this one. Where we
-// differ from the original on purpose: DIVERGENCES.md.
+// filters that all lists share, pages.go what answers a list that did not change; then one file per noun. The wire format
+// itself is package xmlrpc below this one. Where we differ from the original on purpose: DIVERGENCES.md.
 package gandi
