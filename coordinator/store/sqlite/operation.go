@@ -84,6 +84,7 @@ func (t *tx) Enqueue(g *operation.Group) error {
 			return err
 		}
 	}
+	t.enqueued = true
 	return failure(t.store.queue.InsertTx(t.ctx, t.sql, g.ID), core.ObjOperation, doing)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river/riverdriver"
@@ -48,6 +49,7 @@ type Store struct {
 	driver riverdriver.Driver[*sql.Tx]
 	queue  *operation.Queue
 	apps   appCache
+	look   atomic.Bool // work was put in line since the queue was looked at
 
 	watching *pool // the connection of watch
 	watch    watch
@@ -91,7 +93,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	if s.write, err = openPool(s.opts.Path, 1, "immediate", "journal_mode(WAL)", "synchronous(FULL)"); err != nil {
 		return err
 	}
-	s.driver = driver{riversqlite.New(s.write.db), s}
+	s.driver = driver{riversqlite.New(s.write.db), s, new(atomic.Int64)}
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}

@@ -57,10 +57,17 @@ func (s *Store) once(ctx context.Context, p *pool, o *sql.TxOptions, fn func(*tx
 		return failure(err, "", "begin a transaction")
 	}
 	defer stx.Rollback() // does nothing after Commit
-	if err := fn(&tx{store: s, ctx: ctx, sql: stx, stmts: p.stmts, writes: o == nil}); err != nil {
+	t := &tx{store: s, ctx: ctx, sql: stx, stmts: p.stmts, writes: o == nil}
+	if err := fn(t); err != nil {
 		return err
 	}
-	return failure(stx.Commit(), "", "write to the database")
+	if err := stx.Commit(); err != nil {
+		return failure(err, "", "write to the database")
+	}
+	if t.enqueued {
+		s.look.Store(true)
+	}
+	return nil
 }
 
 // tx is one transaction; it implements core.Tx, and core.Reader when it does not write. It ends before the call that
@@ -71,6 +78,8 @@ type tx struct {
 	sql    *sql.Tx
 	stmts  map[string]*sql.Stmt
 	writes bool
+
+	enqueued bool // a group was put in line
 }
 
 func (t *tx) query(query string, args ...any) (*sql.Rows, error) {
