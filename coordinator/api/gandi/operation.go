@@ -165,14 +165,15 @@ func (c *call) operationInfo() error {
 	return nil
 }
 
+// operation loads an operation of the caller. Those that are not theirs, or that this API has no word for, do not exist.
 func (c *call) operation(num int64) (opRow, error) {
 	r, err := c.d.opts.Core.Operation(c.ctx, c.p, num)
-	if err != nil {
+	if err != nil && core.KindOf(err) != core.NotFound {
 		return opRow{}, err
 	}
 	row, ok := newOpRow(r)
-	if !ok {
-		return row, core.Errorf(core.NotFound, core.ObjOperation, "there is no operation %d", num)
+	if err != nil || !ok {
+		return row, core.Errorf(core.NotFound, core.ObjOperation, "Operation '%d' doesn't exist.", num)
 	}
 	return row, nil
 }
