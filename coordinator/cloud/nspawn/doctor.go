@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -57,8 +58,13 @@ func loopFinding() Finding {
 	return check("loop devices", err == nil, "modprobe loop")
 }
 
+// bridgeProbe keeps two checks of this process from making the same bridge.
+var bridgeProbe sync.Mutex
+
 // bridgeFinding makes a bridge and takes it away: only that tells whether the kernel and our rights allow it.
 func bridgeFinding() Finding {
+	bridgeProbe.Lock()
+	defer bridgeProbe.Unlock()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("rvdoc%d", os.Getpid()%1_000_000)
 	link := &netlink.Bridge{LinkAttrs: attrs}
