@@ -23,7 +23,7 @@ func measureAgent(ctx context.Context) ([]row, error) {
 	}
 	defer os.RemoveAll(dir)
 	key := filepath.Join(dir, "key")
-	if out, err := exec.CommandContext(ctx, "bin/reeve-agent", "keygen", "--key-file", key).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "bin/reeve-agent", "keygen", "--out", key).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("keygen: %w\n%s", err, out)
 	}
 	ports := make([]int, 3)
