@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -51,7 +53,7 @@ The password is made up unless --password-stdin gives one. It is shown only now.
 			defer b.Close()
 			password := ""
 			if passwordStdin {
-				if _, err := fmt.Fscanln(cmd.InOrStdin(), &password); err != nil {
+				if password, err = readLine(cmd.InOrStdin()); err != nil {
 					return fmt.Errorf("read the password from standard input: %w", err)
 				}
 			}
@@ -68,6 +70,18 @@ The password is made up unless --password-stdin gives one. It is shown only now.
 	create.MarkFlagRequired("email")
 	user.AddCommand(create)
 	return user
+}
+
+// readLine reads the first line, which may have spaces; an empty one is an error.
+func readLine(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
+	if line = strings.TrimRight(line, "\r\n"); line != "" {
+		return line, nil
+	}
+	if err == nil {
+		err = errors.New("the line is empty")
+	}
+	return "", err
 }
 
 func (a *app) nodeCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -139,9 +140,9 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		bad("data_dir: a directory is needed")
 	}
-	for key, addr := range map[string]string{"listen": c.Listen, "listen_plain": c.ListenPlain, "resolver": c.Resolver} {
-		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
-			bad("%s: %w", key, err)
+	for _, setting := range [][2]string{{"listen", c.Listen}, {"listen_plain", c.ListenPlain}, {"resolver", c.Resolver}} {
+		if _, _, err := net.SplitHostPort(setting[1]); setting[1] != "" && err != nil {
+			bad("%s: %w", setting[0], err)
 		}
 	}
 	if c.Listen == "" && c.ListenPlain == "" {
@@ -150,7 +151,11 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level: %q is none of debug, info, warn, error", c.LogLevel)
 	}
-	for name, cloud := range c.Clouds {
+	if c.MaxApps < 0 {
+		bad("max_apps: %d is negative; 0 means no limit", c.MaxApps)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Clouds)) {
+		cloud := c.Clouds[name]
 		switch cloud.Engine {
 		case "fake":
 		case "nspawn":
@@ -164,12 +169,12 @@ func (c *Config) Validate() error {
 			bad("clouds.%s.engine: %q is none of fake, nspawn", name, cloud.Engine)
 		}
 	}
-	for key, name := range map[string]string{"default_cloud": c.DefaultCloud, "app_cloud": c.AppCloud} {
-		if _, ok := c.Clouds[name]; !ok && !(key == "app_cloud" && name == "default") {
-			if _, isDefault := c.Clouds["default"]; !(key == "default_cloud" && isDefault) {
-				bad("%s: there is no cloud %q under clouds", key, name)
-			}
-		}
+	has := func(name string) bool { _, ok := c.Clouds[name]; return ok }
+	if !has(c.DefaultCloud) && !has("default") { // a cloud of that very name goes first
+		bad("default_cloud: there is no cloud %q under clouds", c.DefaultCloud)
+	}
+	if !has(c.AppCloud) && c.AppCloud != "default" {
+		bad("app_cloud: there is no cloud %q under clouds", c.AppCloud)
 	}
 	return errors.Join(errs...)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -126,7 +124,9 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
 		HashPassword: func(password string) (string, error) {
-			hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+			first := []byte(password)
+			first = first[:min(len(first), 72)] // crypt(3) looks at no more of a password either
+			hash, err := bcrypt.GenerateFromPassword(first, bcrypt.DefaultCost)
 			return string(hash), err
 		},
 	})
@@ -135,7 +135,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	operations := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_operations_total",
 		Help: "Operations that ended, by kind and final status."}, []string{"kind", "status"})
 	registry.MustRegister(operations)
-	c.engine, err = operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: c.core.Definitions(), Log: log,
+	c.engine, err = operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: c.core.Definitions(), Log: log, Public: core.PublicError,
 		Boundary: failpoint(), OnEnd: func(r operation.Record) { operations.WithLabelValues(r.Kind, string(r.Status)).Inc() }})
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
-		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail},
+		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself
 		api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: graphs},
 		orchestratorDialect.Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
@@ -255,58 +255,4 @@ func sealedSecret(path string, sealer *keyring.Sealer) ([]byte, error) {
 		return nil, err
 	}
 	return sealer.Open(blob, "file", name)
-}
-
-type adminFile struct {
-	Email    string `json:"email"`
-	Password string `json:"password"`
-	APIKey   string `json:"api_key"`
-	Token    string `json:"token"`
-}
-
-const adminEmail = "admin@localhost"
-
-// firstStart makes the administrator. The file is written last; when it is missing although the administrator exists, the
-// first start was cut off, and new credentials replace those nobody has seen.
-func (b *base) firstStart(ctx context.Context) error {
-	path := filepath.Join(b.cfg.DataDir, "admin.json")
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	f := adminFile{Email: adminEmail}
-	var existing core.Account
-	err := b.store.View(ctx, func(r core.Reader) (err error) { existing, err = r.AccountByEmail(adminEmail); return err })
-	switch {
-	case err == nil && time.Since(existing.CreatedAt) > time.Minute:
-		return nil // somebody removed the file on purpose
-	case err == nil:
-		f.Password = randomText()
-		if err := b.auth.SetPassword(ctx, existing.ID, f.Password); err != nil {
-			return err
-		}
-		key, err := b.auth.NewAPIKey(ctx, existing.ID)
-		if err != nil {
-			return err
-		}
-		f.APIKey = string(key)
-	case core.KindOf(err) == core.NotFound:
-		var password, key core.Secret
-		if existing, password, key, err = b.auth.CreateAccount(ctx, adminEmail, "", true); err != nil {
-			return err
-		}
-		f.Password, f.APIKey = string(password), string(key)
-	default:
-		return err
-	}
-	token, err := b.auth.NewToken(ctx, existing.ID, 0)
-	if err != nil {
-		return err
-	}
-	f.Token = string(token)
-	data, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return err
-	}
-	b.log.Info("administrator made; the credentials are in a file", "path", path)
-	return renameio.WriteFile(path, append(data, '\n'), 0o600)
 }

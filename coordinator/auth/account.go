@@ -15,23 +15,47 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
+// Credentials let an account in. Whoever must not lose them can keep them before the account is made.
+type Credentials struct {
+	Password core.Secret
+	APIKey   core.Secret // 24 characters of [a-z0-9], more than 120 bits of chance
+	Token    core.Secret // "": none. 43 URL-safe characters, 256 bits of chance; does not expire
+}
+
+// NewCredentials makes up a password, an API key and a token.
+func NewCredentials() Credentials {
+	return Credentials{Password: core.Secret(rand.Text()), APIKey: core.Secret(newAPIKey()), Token: core.Secret(newToken())}
+}
+
 // CreateAccount makes an active account with an API key. An empty password is replaced by a random one. Password and key
 // are returned here and nowhere else ever again.
 //
 // Errors: invalid (e-mail address, password shorter than 8 characters), exists
 func (a *Auth) CreateAccount(ctx context.Context, email, password string, admin bool) (account core.Account, plain core.Secret, apiKey core.Secret, err error) {
+	c := NewCredentials()
+	c.Token = ""
+	if password != "" {
+		c.Password = core.Secret(password)
+	}
+	if account, err = a.CreateAccountWith(ctx, email, c, admin); err != nil {
+		return core.Account{}, "", "", err
+	}
+	return account, c.Password, c.APIKey, nil
+}
+
+// CreateAccountWith makes an active account and its credentials, all or nothing.
+//
+// Errors: invalid (e-mail address, password shorter than 8 characters), exists
+func (a *Auth) CreateAccountWith(ctx context.Context, email string, c Credentials, admin bool) (core.Account, error) {
 	email = strings.ToLower(strings.TrimSpace(email))
 	if err := checkEmail(email); err != nil {
-		return core.Account{}, "", "", err
+		return core.Account{}, err
 	}
-	if password == "" {
-		password = rand.Text()
-	}
-	hash, err := a.hash(password)
+	hash, err := a.hash(string(c.Password))
 	if err != nil {
-		return core.Account{}, "", "", err
+		return core.Account{}, err
 	}
-	key := newAPIKey()
+	var account core.Account
 	id := core.AccountID("acc-" + strings.ToLower(rand.Text()))
 	err = a.store.Update(ctx, func(tx core.Tx) error {
 		now := a.now().UTC()
@@ -50,18 +74,21 @@ func (a *Auth) CreateAccount(ctx context.Context, email, password string, admin 
 		if err := tx.PutAccount(&account); err != nil {
 			return err
 		}
-		if err := tx.PutCredential(core.Credential{
-			Hash: sha256.Sum256([]byte(key)), Kind: core.CredentialAPIKey, AccountID: id, CreatedAt: now,
-		}); err != nil {
-			return err
+		for kind, text := range map[core.CredentialKind]core.Secret{core.CredentialAPIKey: c.APIKey, core.CredentialToken: c.Token} {
+			if text == "" {
+				continue
+			}
+			if err := tx.PutCredential(core.Credential{Hash: sha256.Sum256([]byte(text)), Kind: kind, AccountID: id, CreatedAt: now}); err != nil {
+				return err
+			}
 		}
 		return a.audit(tx, id, "account.create")
 	})
 	if err != nil {
-		return core.Account{}, "", "", fmt.Errorf("create account: %w", err)
+		return core.Account{}, fmt.Errorf("create account: %w", err)
 	}
 	account.PasswordHash = ""
-	return account, core.Secret(password), core.Secret(key), nil
+	return account, nil
 }
 
 // checkEmail accepts a bare address; what it stands for is not looked at.
@@ -131,9 +158,7 @@ func (a *Auth) NewAPIKey(ctx context.Context, id core.AccountID) (core.Secret, e
 // NewToken gives an account another token: 43 URL-safe characters, 256 bits of chance. ttl 0 means that it does not
 // expire.
 func (a *Auth) NewToken(ctx context.Context, id core.AccountID, ttl time.Duration) (core.Secret, error) {
-	var raw [32]byte
-	rand.Read(raw[:])
-	token := base64.RawURLEncoding.EncodeToString(raw[:])
+	token := newToken()
 	return core.Secret(token), a.putCredential(ctx, core.CredentialToken, token, id, ttl)
 }
 
@@ -176,6 +201,12 @@ func (a *Auth) Revoke(ctx context.Context, text string) error {
 // audit records a change of credentials in the change's own transaction.
 func (a *Auth) audit(tx core.Tx, id core.AccountID, action string) error {
 	return tx.Audit(core.AuditRecord{At: a.now().UTC(), AccountID: id, Action: action, Subject: string(id), Outcome: "accepted"})
+}
+
+func newToken() string {
+	var raw [32]byte
+	rand.Read(raw[:])
+	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
 // newAPIKey draws 24 characters, each equally likely.

@@ -124,7 +124,7 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	switch {
 	case spec.ExtraGB < 0:
 		bad("quantity", ProblemTooSmall, "the additional disk size is not negative")
-	case baseDiskGB+spec.ExtraGB > c.MaxDiskGB:
+	case spec.ExtraGB > c.MaxDiskGB-baseDiskGB: // not the other way round: the sum may overflow
 		bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
 	}
 	if !goodPassword(spec.Password) {
@@ -166,6 +166,9 @@ func (c *Core) CreateApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 }
 
 func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, []operation.Record, error) {
+	if err := known(p); err != nil {
+		return App{}, nil, err
+	}
 	pl, problems, err := c.planApp(ctx, p, spec)
 	if err != nil {
 		return App{}, nil, err

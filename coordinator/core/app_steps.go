@@ -3,8 +3,11 @@ package core
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -32,10 +35,9 @@ func (c *Core) appOperations() []operation.Definition {
 		{Kind: OpAppCreateVolume, Steps: []operation.Step{
 			{Name: "create volume", Do: c.createVolume, Undo: c.destroyNodesAndVolumes, Timeout: 3 * time.Minute},
 			{Name: "mount volume", Do: c.mountVolume, Timeout: 3 * time.Minute},
-			{Name: "create database", Do: c.createDatabase, Timeout: 3 * time.Minute},
+			{Name: "set up services", Do: atOnce(c.createDatabase, c.deployApp), Timeout: 3 * time.Minute},
 		}},
 		{Kind: OpAppCreateRoute, Steps: []operation.Step{
-			{Name: "deploy app", Do: c.deployApp},
 			{Name: "publish routes", Do: c.publishRoutes, Undo: c.withdrawRoutes, Timeout: 3 * time.Minute},
 			{Name: "finish", Do: c.finishApp},
 		}},
@@ -46,6 +48,31 @@ func (c *Core) appOperations() []operation.Definition {
 			{Name: "destroy volumes", Do: c.destroyVolumes, Timeout: 5 * time.Minute},
 			{Name: "forget app", Do: c.forgetApp},
 		}},
+	}
+}
+
+// atOnce does several things that do not need each other side by side. All are waited for; the first failure counts.
+func atOnce(dos ...func(context.Context, *operation.Run) error) func(context.Context, *operation.Run) error {
+	return func(ctx context.Context, run *operation.Run) error {
+		errs := make([]error, len(dos))
+		var wg sync.WaitGroup
+		for i, do := range dos {
+			wg.Go(func() {
+				defer func() {
+					if v := recover(); v != nil { // the engine sees panics of its own goroutine only
+						errs[i] = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+					}
+				}()
+				errs[i] = do(ctx, run)
+			})
+		}
+		wg.Wait()
+		for _, err := range errs {
+			if err != nil && !operation.Temporary(err) {
+				return err // not to be retried, whatever else failed
+			}
+		}
+		return errors.Join(errs...)
 	}
 }
 
@@ -129,11 +156,11 @@ func (c *Core) createVolume(ctx context.Context, run *operation.Run) error {
 	}
 	cv, err := vc.CreateVolume(ctx, vol.Key, vol.SizeBytes)
 	if err != nil {
-		return classified(err, Internal, ObjVolume, "create the data volume")
+		return cloudFailure(err, Internal, ObjVolume, "create the data volume")
 	}
 	device, err := vc.AttachVolume(ctx, cv.ID, node.CloudID)
 	if err != nil {
-		return classified(err, Internal, ObjVolume, "attach the data volume")
+		return cloudFailure(err, Internal, ObjVolume, "attach the data volume")
 	}
 	vol.CloudID, vol.NodeID, vol.Device = cv.ID, node.ID, device
 	return c.Store.Update(ctx, func(tx Tx) error { return tx.PutVolume(&vol) })
@@ -411,10 +438,10 @@ func (c *Core) destroyVolumes(ctx context.Context, run *operation.Run) error {
 				continue
 			}
 			if err := vc.DetachVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
-				return classified(err, Unavailable, ObjVolume, "detach the volume")
+				return cloudFailure(err, Unavailable, ObjVolume, "detach the volume")
 			}
 			if err := vc.DestroyVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
-				return classified(err, Unavailable, ObjVolume, "destroy the volume")
+				return cloudFailure(err, Unavailable, ObjVolume, "destroy the volume")
 			}
 		}
 		if err := c.Store.Update(ctx, func(tx Tx) error { return tx.DeleteVolume(vol.ID) }); err != nil && !isNotFound(err) {

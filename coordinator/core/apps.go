@@ -13,11 +13,17 @@ func (c *Core) Apps(ctx context.Context, p Principal) ([]App, error) { return c.
 
 // AppsPage lists a part of the caller's apps by ascending number; limit 0 means all.
 func (c *Core) AppsPage(ctx context.Context, p Principal, offset, limit int) ([]App, error) {
+	if err := known(p); err != nil {
+		return nil, err
+	}
 	return view(ctx, c.Store, func(r Reader) ([]App, error) { return r.Apps(p.Account.ID, offset, limit) })
 }
 
 // CountApps counts the caller's apps.
 func (c *Core) CountApps(ctx context.Context, p Principal) (int, error) {
+	if err := known(p); err != nil {
+		return 0, err
+	}
 	return view(ctx, c.Store, func(r Reader) (int, error) { return r.CountApps(p.Account.ID) })
 }
 
@@ -27,9 +33,12 @@ func (c *Core) App(ctx context.Context, p Principal, num int64) (App, error) {
 }
 
 func ownApp(r Reader, p Principal, num int64) (App, error) {
+	if err := known(p); err != nil {
+		return App{}, err
+	}
 	app, err := r.AppByNum(num)
 	if err == nil && app.AccountID != p.Account.ID {
-		err = Errorf(NotFound, ObjApp, "there is no app %d", num)
+		err = Errorf(NotFound, ObjApp, "the app does not exist") // in the words for one that is not there at all
 	}
 	if err != nil {
 		return App{}, err
@@ -80,6 +89,9 @@ func (c *Core) DeleteApp(ctx context.Context, p Principal, num int64) (operation
 
 // Operations lists the caller's operations by ascending number.
 func (c *Core) Operations(ctx context.Context, p Principal, f OperationFilter) ([]operation.Record, error) {
+	if err := known(p); err != nil {
+		return nil, err
+	}
 	f.Account = p.Account.ID
 	return view(ctx, c.Store, func(r Reader) ([]operation.Record, error) { return r.Operations(f) })
 }
@@ -90,11 +102,17 @@ func (c *Core) Operation(ctx context.Context, p Principal, num int64) (operation
 }
 
 func ownOperation(r Reader, p Principal, num int64) (operation.Record, error) {
+	if err := known(p); err != nil {
+		return operation.Record{}, err
+	}
 	op, err := r.Operation(num)
 	if err == nil && op.Account != string(p.Account.ID) {
-		err = Errorf(NotFound, ObjOperation, "there is no operation %d", num)
+		err = Errorf(NotFound, ObjOperation, "the operation does not exist")
 	}
-	return op, err
+	if err != nil {
+		return operation.Record{}, err
+	}
+	return op, nil
 }
 
 // CancelOperation asks an operation, and those started with it, to stop; what was done is taken back.

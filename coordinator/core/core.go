@@ -120,8 +120,11 @@ func (c *Core) Locations(ctx context.Context) ([]Location, error) {
 	return cloud.Locations(ctx)
 }
 
-// audited writes the audit record of a refused call; accepted ones are recorded in their own transaction.
+// refused writes the audit record of a refused call, also when the caller is gone; accepted ones are recorded in their own
+// transaction.
 func (c *Core) refused(ctx context.Context, p Principal, action, subject string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	rec := c.auditRecord(p, action, subject, "", string(KindOf(err)))
 	if werr := c.Store.Update(ctx, func(tx Tx) error { return tx.Audit(rec) }); werr != nil {
 		c.Log.Error("audit record lost", "action", action, "err", werr)
@@ -131,6 +134,14 @@ func (c *Core) refused(ctx context.Context, p Principal, action, subject string,
 func (c *Core) auditRecord(p Principal, action, subject, operationID, outcome string) AuditRecord {
 	return AuditRecord{At: c.now(), AccountID: p.Account.ID, Dialect: p.Dialect, From: p.From, Action: action,
 		Subject: subject, OperationID: operationID, Outcome: outcome}
+}
+
+// known refuses callers without an account: to the store no account means every account.
+func known(p Principal) error {
+	if p.Anonymous() {
+		return Errorf(Unauthenticated, ObjAccount, "a credential is needed")
+	}
+	return nil
 }
 
 func view[T any](ctx context.Context, s Store, fn func(Reader) (T, error)) (T, error) {

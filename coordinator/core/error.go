@@ -1,8 +1,14 @@
 package core
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
 // Kind classifies a failure. Adapters classify, dialects translate, everyone else adds context.
@@ -84,6 +90,31 @@ func KindOf(err error) Kind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// PublicError is what callers may read about a failure: the messages of its classified errors from the outside in, and
+// what an agent said, which people can act on. Everything else is for the log, where operationID leads to it.
+func PublicError(operationID string, err error) string {
+	var said []string
+	kind := Internal
+	for err != nil {
+		if e, ok := errors.AsType[*Error](err); ok {
+			said, kind, err = append(said, e.Msg), e.Kind, e.Err
+			continue
+		}
+		if e, ok := errors.AsType[*operation.RetryError](err); ok {
+			said, kind = append(said, e.Reason), Unavailable
+		} else if e, ok := errors.AsType[*agentapi.Error](err); ok {
+			said, kind = append(said, e.Message()), Invalid
+		} else if kind == Internal && errors.Is(err, context.DeadlineExceeded) {
+			said, kind = append(said, "not in time"), Unavailable
+		}
+		break
+	}
+	if kind == Internal && (err != nil || len(said) == 0) {
+		said = append(said, "internal error; the log says more about operation "+cmp.Or(operationID, "unknown"))
+	}
+	return strings.Join(said, ": ")
 }
 
 // ProblemCode says what is wrong with one member of a request.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -20,7 +21,8 @@ const (
 type nodeParams struct {
 	NodeID  NodeID `json:"node_id"`
 	NodeNum int64  `json:"node_num"`
-	// What a caller asked for besides; apps' nodes have neither.
+	// What a caller asked for besides; apps' nodes have none of it.
+	Pool     bool              `json:"pool,omitempty"` // enter the node into the pool of allocations
 	KeyName  string            `json:"key_name,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -75,15 +77,31 @@ func (c *Core) createNode(ctx context.Context, run *operation.Run) error {
 	spec.Metadata["reeve-node"] = string(n.ID)
 	created, err := cloud.CreateNode(ctx, spec)
 	if err != nil {
-		return classified(err, Internal, ObjNode, "create the node")
+		return cloudFailure(err, Internal, ObjNode, "create the node")
 	}
-	_, err = c.updateNode(ctx, n.ID, func(n *Node) {
+	return c.Store.Update(ctx, func(tx Tx) error {
+		n, err := tx.Node(n.ID)
+		if err != nil {
+			return err
+		}
 		n.CloudID, n.Address = created.ID, address(created)
 		if n.State == NodePending {
 			n.State = NodeBooting
 		}
+		if err := tx.PutNode(&n); err != nil || !p.Pool {
+			return err
+		}
+		return allocate(tx, Allocation{Cloud: n.Cloud, Hostname: created.Name, NodeID: created.ID})
 	})
-	return err
+}
+
+// allocate enters a node into its cloud's pool, unless it is there.
+func allocate(tx Tx, a Allocation) error {
+	rows, err := tx.Allocations(a.Cloud)
+	if err != nil || slices.ContainsFunc(rows, func(b Allocation) bool { return b.NodeID == a.NodeID && b.Hostname == a.Hostname }) {
+		return err
+	}
+	return tx.PutAllocation(&a)
 }
 
 func (c *Core) bootstrap(n Node) []BootstrapFile {
@@ -96,10 +114,16 @@ func (c *Core) bootstrap(n Node) []BootstrapFile {
 }
 
 func address(n CloudNode) string {
-	for _, ip := range append(n.PrivateIPs, n.PublicIPs...) {
+	for _, ip := range slices.Concat(n.PrivateIPs, n.PublicIPs) {
 		return ip
 	}
 	return ""
+}
+
+// readyWaiter is a cloud that tells when a node is up. Calls before that would hang on an address that nobody has yet,
+// until TCP tries again a second later.
+type readyWaiter interface {
+	WaitReady(ctx context.Context, id string) error
 }
 
 // awaitAgent waits until the agent answers a call that is sealed with the node's key: that proves both ends.
@@ -107,6 +131,11 @@ func (c *Core) awaitAgent(ctx context.Context, run *operation.Run) error {
 	n, cloud, err := c.nodeOf(ctx, run)
 	if err != nil {
 		return err
+	}
+	if w, ok := cloud.(readyWaiter); ok {
+		if err := w.WaitReady(ctx, n.CloudID); err != nil {
+			return classified(err, Unavailable, ObjNode, "wait for the node to boot")
+		}
 	}
 	state, err := cloud.Node(ctx, n.CloudID)
 	switch {
@@ -128,7 +157,7 @@ func (c *Core) awaitAgent(ctx context.Context, run *operation.Run) error {
 	defer cancel()
 	if _, err := agent.Hostname(call); err != nil {
 		if KindOf(err) == Unavailable {
-			return operation.RetryAfter(20*time.Millisecond, "the agent does not answer yet: "+err.Error())
+			return operation.RetryAfter(20*time.Millisecond, "the agent does not answer yet: "+PublicError("", err))
 		}
 		return err
 	}
@@ -173,7 +202,7 @@ func (c *Core) removeNode(ctx context.Context, n Node, cloud Cloud) error {
 	}
 	for _, id := range ids {
 		if err := cloud.DestroyNode(ctx, id); err != nil && !isNotFound(err) {
-			return classified(err, Unavailable, ObjNode, "destroy the node")
+			return cloudFailure(err, Unavailable, ObjNode, "destroy the node")
 		}
 	}
 	return c.Store.Update(ctx, func(tx Tx) error {
@@ -190,6 +219,14 @@ func (c *Core) removeNode(ctx context.Context, n Node, cloud Cloud) error {
 		}
 		return tx.DeleteNode(n.ID)
 	})
+}
+
+// cloudFailure is classified for a cloud's failure: a busy cloud is one to try again.
+func cloudFailure(err error, kind Kind, object Object, doing string) error {
+	if err != nil && KindOf(err) == Busy {
+		return Wrap(Unavailable, object, err, "%s", doing)
+	}
+	return classified(err, kind, object, doing)
 }
 
 func (c *Core) startRouter(ctx context.Context, run *operation.Run) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"slices"
 	"time"
 
@@ -33,6 +34,14 @@ func (c *Core) CloudFor(_ context.Context, p Principal, name string) (Cloud, err
 // Errors: not_found (image, size), unauthenticated, unavailable
 // Effects: a node; on clouds that keep nothing in memory an operation that waits for its agent
 func (c *Core) StartNode(ctx context.Context, p Principal, cloudName string, spec NodeSpec) (CloudNode, error) {
+	n, err := c.startNode(ctx, p, cloudName, spec)
+	if err != nil {
+		c.refused(ctx, p, "node.create", "", err)
+	}
+	return n, err
+}
+
+func (c *Core) startNode(ctx context.Context, p Principal, cloudName string, spec NodeSpec) (CloudNode, error) {
 	cloud, err := c.CloudFor(ctx, p, cloudName)
 	if err != nil {
 		return CloudNode{}, err
@@ -41,21 +50,23 @@ func (c *Core) StartNode(ctx context.Context, p Principal, cloudName string, spe
 		return CloudNode{}, err
 	}
 	cloudName = c.Clouds.Canonical(cloudName)
-	var n CloudNode
-	if cloud.Info().InMemory {
-		n, err = cloud.CreateNode(ctx, spec)
-	} else {
-		n, err = c.startStoredNode(ctx, p, cloud, cloudName, spec)
+	if !cloud.Info().InMemory {
+		return c.startStoredNode(ctx, p, cloud, cloudName, spec)
 	}
+	n, err := cloud.CreateNode(ctx, spec)
 	if err != nil {
 		return CloudNode{}, err
 	}
-	return n, c.Store.Update(ctx, func(tx Tx) error {
+	err = c.Store.Update(ctx, func(tx Tx) error {
 		if err := tx.PutAllocation(&Allocation{Cloud: cloudName, Hostname: n.Name, NodeID: n.ID}); err != nil {
 			return err
 		}
 		return tx.Audit(c.auditRecord(p, "node.create", cloudName+"/"+n.ID, "", "accepted"))
 	})
+	if err != nil { // nobody would ever hear of the node
+		return CloudNode{}, errors.Join(err, cloud.DestroyNode(context.WithoutCancel(ctx), n.ID))
+	}
+	return n, nil
 }
 
 func checkNodeSpec(ctx context.Context, cloud Cloud, spec NodeSpec) error {
@@ -78,10 +89,8 @@ func checkNodeSpec(ctx context.Context, cloud Cloud, spec NodeSpec) error {
 
 func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cloudName string, spec NodeSpec) (CloudNode, error) {
 	node := c.newNode(p.Account.ID, cloudName, spec.ImageID, spec.SizeID, RoleApp)
-	if name, ok := nodeName(spec.Name); ok {
-		node.Name = name
-	} else {
-		return CloudNode{}, Errorf(Invalid, ObjNode, "a node's name has letters, digits and dashes, at most 63")
+	if node.Name = spec.Name; !goodNodeName(spec.Name) {
+		return CloudNode{}, Errorf(Invalid, ObjNode, "a node's name has lower-case letters, digits and dashes, at most 63, and no dash at its ends")
 	}
 	err := c.Store.Update(ctx, func(tx Tx) error {
 		node.Num = 0
@@ -95,7 +104,8 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 		if err := tx.PutNode(&node); err != nil {
 			return err
 		}
-		return c.enqueueNode(tx, p, OpNodeCreate, nodeParams{NodeID: node.ID, NodeNum: node.Num, KeyName: spec.KeyName, Metadata: spec.Metadata})
+		return c.enqueueNode(tx, p, "node.create", OpNodeCreate,
+			nodeParams{NodeID: node.ID, NodeNum: node.Num, Pool: true, KeyName: spec.KeyName, Metadata: spec.Metadata})
 	})
 	if err != nil {
 		return CloudNode{}, err
@@ -103,10 +113,10 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 	// The cloud's id is known as soon as the first step ran; booting goes on without the caller.
 	err = c.await(ctx, time.Minute, func(r Reader) (bool, error) {
 		n, err := r.Node(node.ID)
-		node = n
 		if isNotFound(err) {
-			return false, c.failureOf(r, string(node.ID))
+			return false, createFailure(r, node.ID)
 		}
+		node.CloudID = n.CloudID
 		return n.CloudID != "", err
 	})
 	if err != nil {
@@ -115,17 +125,18 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 	return cloud.Node(ctx, node.CloudID)
 }
 
-// failureOf is the reason of the newest operation on a subject.
-func (c *Core) failureOf(r Reader, subject string) error {
-	ops, err := r.Operations(OperationFilter{Subject: subject})
+// createFailure is why a node was not created, once that is known: the node is forgotten before its operation ends.
+func createFailure(r Reader, id NodeID) error {
+	ops, err := r.Operations(OperationFilter{Subject: string(id)})
 	if err != nil {
 		return err
 	}
-	reason := "the node could not be created"
-	if len(ops) > 0 && ops[len(ops)-1].Error != "" {
-		reason = ops[len(ops)-1].Error
+	for _, op := range ops {
+		if op.Kind == OpNodeCreate && op.Status.Final() {
+			return Errorf(Unavailable, ObjNode, "the node could not be created: %s", op.Error)
+		}
 	}
-	return Errorf(Unavailable, ObjNode, "%s", reason)
+	return nil
 }
 
 // await polls the store until done or a deadline; requests use it where the wire promises a finished change.
@@ -147,50 +158,52 @@ func (c *Core) await(ctx context.Context, limit time.Duration, done func(Reader)
 	}
 }
 
-func (c *Core) enqueueNode(tx Tx, p Principal, kind string, np nodeParams) error {
+// enqueueNode starts an operation on a node and records who asked for it.
+func (c *Core) enqueueNode(tx Tx, p Principal, action, kind string, np nodeParams) error {
 	params, err := json.Marshal(np)
 	if err != nil {
 		return err
 	}
 	g := c.newGroup(p, string(np.NodeID), params, kind)
-	return tx.Enqueue(&g)
+	if err := tx.Enqueue(&g); err != nil {
+		return err
+	}
+	return tx.Audit(c.auditRecord(p, action, string(np.NodeID), g.Operations[0].ID, "accepted"))
 }
 
-func nodeName(name string) (string, bool) {
-	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
-		return "", false
-	}
-	for i := range len(name) {
-		switch ch := name[i]; {
-		case ch >= 'a' && ch <= 'z', ch >= '0' && ch <= '9', ch == '-':
-		default:
-			return "", false
-		}
-	}
-	return name, true
-}
+var nodeNamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func goodNodeName(name string) bool { return nodeNamePattern.MatchString(name) }
 
 // StopNode destroys the first node whose id or name matches, and returns what it was.
 //
 // Errors: not_found (node), busy (it belongs to an app), unauthenticated, forbidden (another account's)
 func (c *Core) StopNode(ctx context.Context, p Principal, cloudName, id, hostname string) (CloudNode, error) {
+	return c.stopNode(ctx, p, "node.destroy", cloudName, id, hostname)
+}
+
+func (c *Core) stopNode(ctx context.Context, p Principal, action, cloudName, id, hostname string) (n CloudNode, err error) {
+	defer func() {
+		if err != nil {
+			c.refused(ctx, p, action, "", err)
+		}
+	}()
 	cloud, err := c.CloudFor(ctx, p, cloudName)
 	if err != nil {
 		return CloudNode{}, err
 	}
 	cloudName = c.Clouds.Canonical(cloudName)
-	n, err := findCloudNode(ctx, cloud, id, hostname)
+	n, err = findCloudNode(ctx, cloud, id, hostname)
 	if err != nil {
 		return n, err
 	}
 	if cloud.Info().InMemory {
-		err = cloud.DestroyNode(ctx, n.ID)
-		if err == nil {
-			err = c.forgetAllocation(ctx, p, cloudName, n.ID)
+		if err := cloud.DestroyNode(ctx, n.ID); err != nil {
+			return n, err
 		}
-		return n, err
+		return n, c.forgetAllocation(ctx, p, action, cloudName, n.ID)
 	}
-	return n, c.stopStoredNode(ctx, p, cloud, cloudName, n)
+	return n, c.stopStoredNode(ctx, p, action, cloudName, n)
 }
 
 func findCloudNode(ctx context.Context, cloud Cloud, id, hostname string) (CloudNode, error) {
@@ -206,32 +219,48 @@ func findCloudNode(ctx context.Context, cloud Cloud, id, hostname string) (Cloud
 	return CloudNode{}, Errorf(NotFound, ObjNode, "there is no such node")
 }
 
-func (c *Core) stopStoredNode(ctx context.Context, p Principal, cloud Cloud, cloudName string, n CloudNode) error {
+// storedNode is what the store has of a cloud's node.
+func storedNode(r Reader, cloudName, key string) (Node, error) {
+	var nodes []Node
+	var err error
+	if key != "" { // to the store no key means any node
+		nodes, err = r.Nodes(NodeFilter{Cloud: cloudName, Key: key})
+	}
+	if err == nil && len(nodes) == 0 {
+		err = Errorf(NotFound, ObjNode, "the node was not started here")
+	}
+	if err != nil {
+		return Node{}, err
+	}
+	return nodes[0], nil
+}
+
+// mayUse says whether the caller may assign and destroy a node of a pool.
+func mayUse(p Principal, n Node) error {
+	switch {
+	case n.AppID != "":
+		return Errorf(Busy, ObjNode, "the node belongs to an app; delete the app instead")
+	case n.Has(RoleRouter):
+		return Errorf(Busy, ObjNode, "the node is a router of the platform")
+	case !p.Account.Admin && n.AccountID != p.Account.ID:
+		return Errorf(Forbidden, ObjNode, "the node belongs to somebody else")
+	}
+	return nil
+}
+
+func (c *Core) stopStoredNode(ctx context.Context, p Principal, action, cloudName string, n CloudNode) error {
 	var node Node
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		nodes, err := tx.Nodes(NodeFilter{Cloud: cloudName, Key: n.Key})
-		if err != nil {
+	err := c.Store.Update(ctx, func(tx Tx) (err error) {
+		if node, err = storedNode(tx, cloudName, n.Key); err != nil {
 			return err
 		}
-		if len(nodes) == 0 {
-			return Errorf(NotFound, ObjNode, "the node was not started here")
-		}
-		node = nodes[0]
-		switch {
-		case !p.Account.Admin && node.AccountID != p.Account.ID:
-			return Errorf(Forbidden, ObjNode, "the node belongs to somebody else")
-		case node.AppID != "":
-			return Errorf(Busy, ObjNode, "the node belongs to an app; delete the app instead")
-		case node.Has(RoleRouter):
-			return Errorf(Busy, ObjNode, "the node is a router of the platform")
+		if err := mayUse(p, node); err != nil {
+			return err
 		}
 		if _, err := tx.RequestCancel(string(node.ID), ""); err != nil {
 			return err
 		}
-		if err := c.enqueueNode(tx, p, OpNodeDestroy, nodeParams{NodeID: node.ID, NodeNum: node.Num}); err != nil {
-			return err
-		}
-		return tx.Audit(c.auditRecord(p, "node.destroy", string(node.ID), "", "accepted"))
+		return c.enqueueNode(tx, p, action, OpNodeDestroy, nodeParams{NodeID: node.ID, NodeNum: node.Num})
 	})
 	if err != nil {
 		return err
@@ -255,7 +284,7 @@ func (c *Core) stopStoredNode(ctx context.Context, p Principal, cloud Cloud, clo
 	})
 }
 
-func (c *Core) forgetAllocation(ctx context.Context, p Principal, cloud, nodeID string) error {
+func (c *Core) forgetAllocation(ctx context.Context, p Principal, action, cloud, nodeID string) error {
 	return c.Store.Update(ctx, func(tx Tx) error {
 		rows, err := tx.Allocations(cloud)
 		if err != nil {
@@ -268,11 +297,11 @@ func (c *Core) forgetAllocation(ctx context.Context, p Principal, cloud, nodeID 
 				}
 			}
 		}
-		return tx.Audit(c.auditRecord(p, "node.destroy", cloud+"/"+nodeID, "", "accepted"))
+		return tx.Audit(c.auditRecord(p, action, cloud+"/"+nodeID, "", "accepted"))
 	})
 }
 
-// Allocations lists the pool of a cloud. Rows of a cloud that forgot its nodes are dropped first.
+// Allocations lists the pool of a cloud, without nodes that the cloud does not know any more.
 func (c *Core) Allocations(ctx context.Context, p Principal, cloudName string) ([]Allocation, error) {
 	cloud, err := c.CloudFor(ctx, p, cloudName)
 	if err != nil {
@@ -291,142 +320,88 @@ func (c *Core) Allocations(ctx context.Context, p Principal, cloudName string) (
 
 // AssignNode gives a free node of the pool to a user for a kind of application.
 //
-// Errors: not_found (allocation), busy (assigned already)
+// Errors: not_found (allocation), busy (assigned already), forbidden (another account's node), unauthenticated
 func (c *Core) AssignNode(ctx context.Context, p Principal, cloudName, nodeID, hostname, user, vmType string) (Allocation, error) {
-	return c.changeAllocation(ctx, p, "node.assign", cloudName, nodeID, hostname, func(a *Allocation) error {
-		if a.User != "" {
-			return Errorf(Busy, ObjAllocation, "the node is assigned already")
-		}
-		a.User, a.VMType = user, vmType
-		return nil
-	})
-}
-
-// ReleaseNode takes a node back from its user and destroys it.
-//
-// Errors: not_found (allocation), and those of StopNode
-func (c *Core) ReleaseNode(ctx context.Context, p Principal, cloudName, nodeID, hostname string) (Allocation, error) {
-	a, err := c.changeAllocation(ctx, p, "node.release", cloudName, nodeID, hostname, func(a *Allocation) error {
-		a.User, a.VMType = "", ""
-		return nil
-	})
+	a, err := c.assignNode(ctx, p, cloudName, nodeID, hostname, user, vmType)
 	if err != nil {
-		return a, err
+		c.refused(ctx, p, "node.assign", "", err)
 	}
-	_, err = c.StopNode(ctx, p, cloudName, a.NodeID, "")
 	return a, err
 }
 
-func (c *Core) changeAllocation(ctx context.Context, p Principal, action, cloudName, nodeID, hostname string, change func(*Allocation) error) (Allocation, error) {
-	known, err := c.Allocations(ctx, p, cloudName)
+func (c *Core) assignNode(ctx context.Context, p Principal, cloudName, nodeID, hostname, user, vmType string) (Allocation, error) {
+	cloud, a, err := c.allocation(ctx, p, cloudName, nodeID, hostname)
 	if err != nil {
-		return Allocation{}, err
+		return a, err
 	}
-	i := slices.IndexFunc(known, func(a Allocation) bool {
-		return hostname != "" && a.Hostname == hostname || hostname == "" && nodeID != "" && a.NodeID == nodeID
-	})
-	if i < 0 {
-		return Allocation{}, Errorf(NotFound, ObjAllocation, "there is no such node in the pool")
+	key := ""
+	if !cloud.Info().InMemory {
+		n, err := cloud.Node(ctx, a.NodeID)
+		if err != nil {
+			return a, err
+		}
+		key = n.Key
 	}
-	a, cloudName := known[i], c.Clouds.Canonical(cloudName)
 	err = c.Store.Update(ctx, func(tx Tx) error {
-		rows, err := tx.Allocations(cloudName)
+		if key != "" {
+			n, err := storedNode(tx, a.Cloud, key)
+			if err != nil {
+				return err
+			}
+			if err := mayUse(p, n); err != nil {
+				return err
+			}
+		}
+		rows, err := tx.Allocations(a.Cloud)
 		if err != nil {
 			return err
 		}
 		j := slices.IndexFunc(rows, func(b Allocation) bool { return b.Num == a.Num })
-		if j < 0 {
+		switch {
+		case j < 0:
 			return Errorf(NotFound, ObjAllocation, "there is no such node in the pool")
+		case rows[j].User != "":
+			return Errorf(Busy, ObjAllocation, "the node is assigned already")
 		}
 		a = rows[j]
-		if err := change(&a); err != nil {
-			return err
-		}
+		a.User, a.VMType = user, vmType
 		if err := tx.PutAllocation(&a); err != nil {
 			return err
 		}
-		return tx.Audit(c.auditRecord(p, action, cloudName+"/"+a.NodeID, "", "accepted"))
+		return tx.Audit(c.auditRecord(p, "node.assign", a.Cloud+"/"+a.NodeID, "", "accepted"))
 	})
 	return a, err
 }
 
-// EnsureRouter makes sure that the cloud of apps has a router node, or one on its way. Without an image there is nothing
-// to make it from yet, which is no error.
-func (c *Core) EnsureRouter(ctx context.Context) error {
-	cloud, err := c.appCloud()
+// ReleaseNode takes a node back from its user and destroys it, which ends its allocation. A refusal changes nothing.
+//
+// Errors: not_found (allocation), and those of StopNode
+func (c *Core) ReleaseNode(ctx context.Context, p Principal, cloudName, nodeID, hostname string) (Allocation, error) {
+	_, a, err := c.allocation(ctx, p, cloudName, nodeID, hostname)
 	if err != nil {
-		return err
+		c.refused(ctx, p, "node.release", "", err)
+		return a, err
 	}
-	if !cloud.Info().Agents {
-		return nil
+	a.User, a.VMType = "", ""
+	_, err = c.stopNode(ctx, p, "node.release", cloudName, a.NodeID, "")
+	return a, err
+}
+
+// allocation finds a node in the pool of a cloud by its name or, when there is none, its id.
+func (c *Core) allocation(ctx context.Context, p Principal, cloudName, nodeID, hostname string) (Cloud, Allocation, error) {
+	cloud, err := c.CloudFor(ctx, p, cloudName)
+	if err != nil {
+		return nil, Allocation{}, err
 	}
-	images, err := cloud.Images(ctx)
-	if err != nil || len(images) == 0 {
-		return err
+	pool, err := c.Allocations(ctx, p, cloudName)
+	if err != nil {
+		return nil, Allocation{}, err
 	}
-	sizes, err := cloud.Sizes(ctx)
-	if err != nil || len(sizes) == 0 {
-		return err
-	}
-	return c.Store.Update(ctx, func(tx Tx) error {
-		routers, err := tx.Nodes(NodeFilter{Cloud: c.AppCloud, Role: RoleRouter})
-		if err != nil || len(routers) > 0 {
-			return err
-		}
-		node := c.newNode("", c.AppCloud, images[0].ID, sizes[0].ID, RoleRouter)
-		if err := tx.PutNode(&node); err != nil {
-			return err
-		}
-		return c.enqueueNode(tx, Principal{Via: "local"}, OpRouterCreate, nodeParams{NodeID: node.ID, NodeNum: node.Num})
+	i := slices.IndexFunc(pool, func(a Allocation) bool {
+		return hostname != "" && a.Hostname == hostname || hostname == "" && nodeID != "" && a.NodeID == nodeID
 	})
-}
-
-// Run looks after what should be there until ctx ends: a router, and nodes that their cloud reports as stopped (after a
-// reboot of its host, say) are started again.
-func (c *Core) Run(ctx context.Context) error {
-	tick := time.NewTicker(15 * time.Second)
-	defer tick.Stop()
-	for {
-		if err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx)); err != nil && ctx.Err() == nil {
-			c.Log.Warn("upkeep failed; it is tried again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	if i < 0 {
+		return nil, Allocation{}, Errorf(NotFound, ObjAllocation, "there is no such node in the pool")
 	}
-}
-
-func (c *Core) restartStopped(ctx context.Context) error {
-	nodes, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
-	if err != nil {
-		return err
-	}
-	byCloud := map[string]map[string]bool{}
-	for _, n := range nodes {
-		if n.CloudID != "" && (n.State == NodeRunning || n.State == NodeUnreachable) {
-			if byCloud[n.Cloud] == nil {
-				byCloud[n.Cloud] = map[string]bool{}
-			}
-			byCloud[n.Cloud][n.CloudID] = true
-		}
-	}
-	var errs []error
-	for name, wanted := range byCloud {
-		cloud, ok := c.Clouds.Cloud(name)
-		power, can := cloud.(PowerCloud)
-		if !ok || !can {
-			continue
-		}
-		all, err := cloud.Nodes(ctx)
-		errs = append(errs, err)
-		for _, n := range all {
-			if wanted[n.ID] && n.State == CloudStopped {
-				c.Log.Info("starting a node that stopped", "node", n.Name)
-				errs = append(errs, power.StartNode(ctx, n.ID))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return cloud, pool[i], nil
 }

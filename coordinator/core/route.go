@@ -43,8 +43,8 @@ func OwnershipToken(secret []byte, account AccountID, hostname string) string {
 	return hex.EncodeToString(mac.Sum(nil))[:32]
 }
 
-// owned says whether an account may use a name: it lies in a zone we host, the account serves it already, or its owner
-// published the token.
+// owned says whether an account may use a name that nobody serves: it lies in a zone we host, or its owner published the
+// token.
 func (c *Core) owned(ctx context.Context, account AccountID, hostname string) bool {
 	for _, zone := range c.HostedZones {
 		if hostname == zone || strings.HasSuffix(hostname, "."+zone) {

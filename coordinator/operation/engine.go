@@ -91,9 +91,12 @@ type Options struct {
 	Definitions []Definition
 	Log         *slog.Logger
 	Workers     int           // groups that run at once; 0 means 64
-	Poll        time.Duration // how often the queue is looked at; 0 means 100 ms
+	Poll        time.Duration // how often the queue is looked at; 0 means 15 ms, which a Store makes cheap
 	Boundary    func(Point)   // nil means nothing happens
 	OnEnd       func(r Record)
+	// Public is what callers may read about why a step of the operation failed; all of it is in the log. nil means that
+	// the error's own text is fit for them.
+	Public func(operationID string, err error) string
 }
 
 // Engine runs groups.
@@ -112,10 +115,13 @@ func New(o Options) (*Engine, error) {
 		o.Workers = 64
 	}
 	if o.Poll == 0 {
-		o.Poll = 100 * time.Millisecond
+		o.Poll = 15 * time.Millisecond
 	}
 	if o.Boundary == nil {
 		o.Boundary = func(Point) {}
+	}
+	if o.Public == nil {
+		o.Public = func(_ string, err error) string { return err.Error() }
 	}
 	e := &Engine{opts: o, defs: make(map[string]Definition, len(o.Definitions))}
 	for _, d := range o.Definitions {
@@ -186,7 +192,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[Args]) error {
 // errStop ends the forward direction; the group turns round.
 type errStop struct {
 	status Status
-	reason string
+	reason string // for callers
+	step   string
+	cause  error // for the log; nil when nothing failed
 }
 
 func (e *errStop) Error() string { return e.reason }
@@ -261,6 +269,9 @@ func (e *Engine) forward(ctx context.Context, g *GroupState) (*errStop, error) {
 		var stop *errStop
 		switch {
 		case errors.As(err, &stop):
+			if stop.cause != nil {
+				e.opts.Log.Warn("step failed", "operation_id", op.ID, "kind", op.Kind, "step", stop.step, "subject", op.Subject, "err", stop.cause)
+			}
 			g.UndoOf, g.UndoStatus, g.UndoReason = op.ID, stop.status, stop.reason
 			return stop, e.opts.Store.BeginUndo(context.WithoutCancel(ctx), g.ID, op.ID, stop.status, stop.reason)
 		case err != nil:
@@ -277,7 +288,7 @@ func (e *Engine) forward(ctx context.Context, g *GroupState) (*errStop, error) {
 func (e *Engine) steps(ctx context.Context, g *GroupState, op *Record) error {
 	def, ok := e.defs[op.Kind]
 	if !ok {
-		return &errStop{StatusFailed, fmt.Sprintf("this coordinator does not know how to do %q", op.Kind)}
+		return &errStop{status: StatusFailed, reason: fmt.Sprintf("this coordinator does not know how to do %q", op.Kind)}
 	}
 	for i, step := range def.Steps {
 		if i < len(g.Steps[op.ID]) && g.Steps[op.ID][i].Done {
@@ -286,7 +297,7 @@ func (e *Engine) steps(ctx context.Context, g *GroupState, op *Record) error {
 		e.opts.Boundary(Point{op.Kind, step.Name, "before"})
 		run := e.newRun(g, op, step.Name)
 		started := now()
-		attempts, err := e.attempt(ctx, g.ID, step.timeout(), true, func(ctx context.Context) error { return step.Do(ctx, run) })
+		attempts, err := e.attempt(ctx, run, step.timeout(), true, step.Do)
 		if err != nil {
 			return err
 		}
@@ -303,22 +314,22 @@ func (e *Engine) steps(ctx context.Context, g *GroupState, op *Record) error {
 
 // attempt calls fn until it succeeds, fails for good or the deadline passes. Stopping the engine returns ctx's error; all
 // else that ends without success is an *errStop.
-func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Duration, cancelable bool, fn func(context.Context) error) (int, error) {
+func (e *Engine) attempt(ctx context.Context, run *Run, timeout time.Duration, cancelable bool, fn func(context.Context, *Run) error) (int, error) {
 	deadline := now().Add(timeout)
 	stepCtx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	pause := 50 * time.Millisecond
 	for n := 1; ; n++ {
 		if cancelable {
-			asked, err := e.opts.Store.CancelRequested(ctx, groupID)
+			asked, err := e.opts.Store.CancelRequested(ctx, run.group.ID)
 			if err != nil {
 				return n, err
 			}
 			if asked {
-				return n, &errStop{StatusCanceled, "canceled on request"}
+				return n, &errStop{status: StatusCanceled, reason: "canceled on request"}
 			}
 		}
-		err := guarded(stepCtx, fn)
+		err := guarded(stepCtx, run, fn)
 		if err == nil {
 			return n, nil
 		}
@@ -326,7 +337,7 @@ func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Durat
 			return n, ctx.Err()
 		}
 		if !Temporary(err) && stepCtx.Err() == nil {
-			return n, &errStop{StatusFailed, err.Error()}
+			return n, &errStop{StatusFailed, e.opts.Public(run.Operation.ID, err), run.step, err}
 		}
 		wait := pause/2 + rand.N(pause)
 		if again, ok := errors.AsType[*RetryError](err); ok {
@@ -335,7 +346,8 @@ func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Durat
 			pause *= 2
 		}
 		if stepCtx.Err() != nil || now().Add(wait).After(deadline) {
-			return n, &errStop{StatusFailed, fmt.Sprintf("gave up after %s: %v", timeout, err)}
+			reason := fmt.Sprintf("gave up after %s: %s", timeout, e.opts.Public(run.Operation.ID, err))
+			return n, &errStop{StatusFailed, reason, run.step, fmt.Errorf("gave up after %s: %w", timeout, err)}
 		}
 		select {
 		case <-ctx.Done():
@@ -346,13 +358,13 @@ func (e *Engine) attempt(ctx context.Context, groupID string, timeout time.Durat
 }
 
 // guarded turns a panic of a step into an error that is not temporary: the group is undone instead of being tried for days.
-func guarded(ctx context.Context, fn func(context.Context) error) (err error) {
+func guarded(ctx context.Context, run *Run, fn func(context.Context, *Run) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("internal error: %v", v)
 		}
 	}()
-	return fn(ctx)
+	return fn(ctx, run)
 }
 
 // backward takes back every step that was done or begun, and returns what could not be taken back.
@@ -373,12 +385,11 @@ func (e *Engine) backward(ctx context.Context, g *GroupState) (trouble string, e
 			if step.Undo == nil || s < len(recs) && recs[s].Undone {
 				continue
 			}
-			run := e.newRun(g, op, step.Name)
-			_, err := e.attempt(ctx, g.ID, step.timeout(), false, func(ctx context.Context) error { return step.Undo(ctx, run) })
+			_, err := e.attempt(ctx, e.newRun(g, op, step.Name), step.timeout(), false, step.Undo)
 			var stop *errStop
 			switch {
 			case errors.As(err, &stop):
-				e.opts.Log.Error("step could not be undone", "operation_id", op.ID, "step", step.Name, "err", stop.reason)
+				e.opts.Log.Error("step could not be undone", "operation_id", op.ID, "step", step.Name, "err", stop.cause)
 				trouble += fmt.Sprintf("; %s could not be undone: %s", step.Name, stop.reason)
 			case err != nil:
 				return "", err

@@ -1,0 +1,135 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// routerSubject is the subject of all operations on the routers of a cloud, so that one finds what became of the last.
+func routerSubject(cloud string) string { return "router/" + cloud }
+
+// routerPause is how long to wait after n failures in a row: 15 s, 30 s, 1 min, … but no more than half an hour.
+func routerPause(n int) time.Duration { return min(15*time.Second<<min(n-1, 10), 30*time.Minute) }
+
+// EnsureRouter makes sure that the cloud of apps has a router node, or one on its way. Without an image there is nothing
+// to make it from yet, which is no error. A router whose creation failed is tried again after a pause; what its undo had to
+// leave behind is destroyed first.
+func (c *Core) EnsureRouter(ctx context.Context) error {
+	cloud, err := c.appCloud()
+	if err != nil {
+		return err
+	}
+	if !cloud.Info().Agents {
+		return nil
+	}
+	images, err := cloud.Images(ctx)
+	if err != nil || len(images) == 0 {
+		return err
+	}
+	sizes, err := cloud.Sizes(ctx)
+	if err != nil || len(sizes) == 0 {
+		return err
+	}
+	return c.Store.Update(ctx, func(tx Tx) error {
+		routers, err := tx.Nodes(NodeFilter{Cloud: c.AppCloud, Role: RoleRouter})
+		if err != nil {
+			return err
+		}
+		for _, r := range routers {
+			if r.State == NodeRunning || r.State == NodeUnreachable {
+				return nil
+			}
+		}
+		ops, err := tx.Operations(OperationFilter{Subject: routerSubject(c.AppCloud)})
+		if err != nil || !c.routerDue(ops) {
+			return err
+		}
+		if len(routers) > 0 {
+			return c.enqueueRouter(tx, OpNodeDestroy, routers[0])
+		}
+		node := c.newNode("", c.AppCloud, images[0].ID, sizes[0].ID, RoleRouter)
+		if err := tx.PutNode(&node); err != nil {
+			return err
+		}
+		return c.enqueueRouter(tx, OpRouterCreate, node)
+	})
+}
+
+// routerDue says that none of the operations works on a router, and that the last failure was long enough ago.
+func (c *Core) routerDue(ops []operation.Record) bool {
+	failures := 0
+	for _, op := range ops {
+		switch {
+		case !op.Status.Final():
+			return false
+		case op.Status == operation.StatusCompleted && op.Kind == OpRouterCreate:
+			failures = 0
+		case op.Status != operation.StatusCompleted:
+			failures++
+		}
+	}
+	return failures == 0 || !c.now().Before(ops[len(ops)-1].EndedAt.Add(routerPause(failures)))
+}
+
+func (c *Core) enqueueRouter(tx Tx, kind string, n Node) error {
+	params, err := json.Marshal(nodeParams{NodeID: n.ID, NodeNum: n.Num})
+	if err != nil {
+		return err
+	}
+	g := c.newGroup(Principal{Via: "local"}, routerSubject(n.Cloud), params, kind)
+	return tx.Enqueue(&g)
+}
+
+// Run looks after what should be there until ctx ends: a router, and nodes that their cloud reports as stopped (after a
+// reboot of its host, say) are started again.
+func (c *Core) Run(ctx context.Context) error {
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx)); err != nil && ctx.Err() == nil {
+			c.Log.Warn("upkeep failed; it is tried again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Core) restartStopped(ctx context.Context) error {
+	nodes, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
+	if err != nil {
+		return err
+	}
+	byCloud := map[string]map[string]bool{}
+	for _, n := range nodes {
+		if n.CloudID != "" && (n.State == NodeRunning || n.State == NodeUnreachable) {
+			if byCloud[n.Cloud] == nil {
+				byCloud[n.Cloud] = map[string]bool{}
+			}
+			byCloud[n.Cloud][n.CloudID] = true
+		}
+	}
+	var errs []error
+	for name, wanted := range byCloud {
+		cloud, ok := c.Clouds.Cloud(name)
+		power, can := cloud.(PowerCloud)
+		if !ok || !can {
+			continue
+		}
+		all, err := cloud.Nodes(ctx)
+		errs = append(errs, err)
+		for _, n := range all {
+			if wanted[n.ID] && n.State == CloudStopped {
+				c.Log.Info("starting a node that stopped", "node", n.Name)
+				errs = append(errs, power.StartNode(ctx, n.ID))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,354 @@
+package core_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// world is a cloud in memory and the hosts on it with their agents. Every call that an operation makes goes through call,
+// which records it and can make it fail or wait.
+type world struct {
+	info core.CloudInfo
+
+	mu      sync.Mutex // protects the fields below
+	last    int
+	images  []core.Image
+	nodes   map[string]*core.CloudNode
+	volumes map[string]*core.CloudVolume
+	hosts   map[string]*host // by the address of their node
+	calls   []string         // since the last arm
+	fails   map[int]error    // by the number of the call, from 1
+	refuse  map[string]error // by its name, every time
+	gates   map[string]chan struct{}
+	waiting map[string]chan struct{}
+}
+
+// host is what an agent keeps.
+type host struct {
+	key       string
+	mounted   string
+	databases map[string]bool
+	users     map[string]string // password by name
+	apps      map[string]agentapi.CreateAppParams
+	vhosts    map[string]string // template by name
+	proxies   map[string]string // backend by name
+	enabled   map[string]bool
+	started   map[string]bool
+	router    bool
+}
+
+func newWorld() *world {
+	w := &world{
+		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true},
+		images: []core.Image{{ID: "image-1", Name: "Debian"}},
+		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, hosts: map[string]*host{},
+		refuse: map[string]error{}, gates: map[string]chan struct{}{}, waiting: map[string]chan struct{}{},
+	}
+	return w
+}
+
+// arm forgets the calls so far and lets calls fail by their number.
+func (w *world) arm(fails map[int]error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.fails = nil, fails
+}
+
+func (w *world) made() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+// always lets every call of a name fail; nil lets it work again.
+func (w *world) always(name string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse[name] = err
+}
+
+// hold makes calls of a name wait until release. waits is closed when one does.
+func (w *world) hold(name string) (waits <-chan struct{}, release func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gate, waiting := make(chan struct{}), make(chan struct{})
+	w.gates[name], w.waiting[name] = gate, waiting
+	return waiting, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.gates, name)
+		close(gate)
+	}
+}
+
+func (w *world) call(ctx context.Context, name string) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, name)
+	err := w.fails[len(w.calls)]
+	if err == nil {
+		err = w.refuse[name]
+	}
+	gate := w.gates[name]
+	if waiting := w.waiting[name]; gate != nil && waiting != nil {
+		close(waiting)
+		delete(w.waiting, name)
+	}
+	w.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// act is a call that changes something, if it does not fail.
+func (w *world) act(ctx context.Context, name string, change func() error) error {
+	if err := w.call(ctx, name); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return change()
+}
+
+var (
+	_ core.Clouds      = (*world)(nil)
+	_ core.VolumeCloud = (*world)(nil)
+	_ core.PowerCloud  = (*world)(nil)
+	_ core.Agents      = (*world)(nil)
+	_ core.Agent       = agentOf{}
+)
+
+func (w *world) Cloud(name string) (core.Cloud, bool) { return w, name == "default" || name == "mem" }
+func (w *world) Canonical(name string) string {
+	if name == "default" {
+		return "mem"
+	}
+	return name
+}
+func (w *world) Names() []string      { return []string{"default", "mem"} }
+func (w *world) Info() core.CloudInfo { return w.info }
+func (w *world) Images(context.Context) ([]core.Image, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.images), nil
+}
+func (w *world) Sizes(context.Context) ([]core.Size, error) {
+	return []core.Size{{ID: "s"}, {ID: "m"}}, nil
+}
+func (w *world) Locations(context.Context) ([]core.Location, error) {
+	return []core.Location{{ID: "here", Num: 1}, {ID: "there", Num: 2}}, nil
+}
+
+func (w *world) Nodes(ctx context.Context) (all []core.CloudNode, err error) {
+	err = w.act(ctx, "Nodes", func() error {
+		for _, id := range slices.Sorted(maps.Keys(w.nodes)) {
+			all = append(all, *w.nodes[id])
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (w *world) Node(ctx context.Context, id string) (n core.CloudNode, err error) {
+	err = w.act(ctx, "Node", func() error {
+		if w.nodes[id] == nil {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such node")
+		}
+		n = *w.nodes[id]
+		return nil
+	})
+	return n, err
+}
+
+func (w *world) CreateNode(ctx context.Context, s core.NodeSpec) (n core.CloudNode, err error) {
+	err = w.act(ctx, "CreateNode", func() error {
+		for _, old := range w.nodes {
+			if s.Key != "" && old.Key == s.Key {
+				n = *old
+				return nil
+			}
+		}
+		w.last++
+		ip := fmt.Sprintf("10.0.0.%d", w.last)
+		n = core.CloudNode{ID: fmt.Sprintf("n%04d", w.last), Name: s.Name, Key: s.Key, State: core.CloudRunning, PrivateIPs: []string{ip}, PublicIPs: []string{}}
+		w.nodes[n.ID] = &n
+		h := &host{databases: map[string]bool{}, users: map[string]string{}, apps: map[string]agentapi.CreateAppParams{},
+			vhosts: map[string]string{}, proxies: map[string]string{}, enabled: map[string]bool{}, started: map[string]bool{}}
+		for _, f := range s.Files {
+			if f.Path == "/etc/reeve/keys/default" {
+				h.key = string(f.Data)
+			}
+		}
+		w.hosts[ip] = h
+		return nil
+	})
+	return n, err
+}
+
+func (w *world) RebootNode(context.Context, string) error { return nil }
+
+func (w *world) DestroyNode(ctx context.Context, id string) error {
+	return w.act(ctx, "DestroyNode", func() error {
+		if n := w.nodes[id]; n != nil {
+			delete(w.hosts, n.PrivateIPs[0])
+		}
+		delete(w.nodes, id)
+		return nil
+	})
+}
+
+func (w *world) power(ctx context.Context, name, id string, state core.CloudNodeState) error {
+	return w.act(ctx, name, func() error {
+		if w.nodes[id] == nil {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such node")
+		}
+		w.nodes[id].State = state
+		return nil
+	})
+}
+
+func (w *world) StopNode(ctx context.Context, id string) error {
+	return w.power(ctx, "StopNode", id, core.CloudStopped)
+}
+
+func (w *world) StartNode(ctx context.Context, id string) error {
+	return w.power(ctx, "StartNode", id, core.CloudRunning)
+}
+
+func (w *world) Volumes(ctx context.Context) (all []core.CloudVolume, err error) {
+	err = w.act(ctx, "Volumes", func() error {
+		for _, v := range w.volumes {
+			all = append(all, *v)
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (w *world) CreateVolume(ctx context.Context, key string, size int64) (v core.CloudVolume, err error) {
+	err = w.act(ctx, "CreateVolume", func() error {
+		if w.volumes["v-"+key] == nil {
+			w.volumes["v-"+key] = &core.CloudVolume{ID: "v-" + key, Key: key, SizeBytes: size}
+		}
+		v = *w.volumes["v-"+key]
+		return nil
+	})
+	return v, err
+}
+
+func (w *world) AttachVolume(ctx context.Context, volume, node string) (device string, err error) {
+	err = w.act(ctx, "AttachVolume", func() error {
+		if w.volumes[volume] == nil || w.nodes[node] == nil {
+			return core.Errorf(core.NotFound, core.ObjVolume, "no such volume or node")
+		}
+		device = "/dev/" + volume
+		w.volumes[volume].NodeID = node
+		return nil
+	})
+	return device, err
+}
+
+func (w *world) DetachVolume(ctx context.Context, id string) error {
+	return w.act(ctx, "DetachVolume", func() error {
+		if v := w.volumes[id]; v != nil && v.NodeID != "" && w.nodes[v.NodeID] != nil {
+			return core.Errorf(core.Busy, core.ObjVolume, "the volume is mounted")
+		}
+		return nil
+	})
+}
+
+func (w *world) DestroyVolume(ctx context.Context, id string) error {
+	return w.act(ctx, "DestroyVolume", func() error { delete(w.volumes, id); return nil })
+}
+
+// agentOf is the agent of the node that was asked for, found anew at every call.
+type agentOf struct {
+	w *world
+	n core.Node
+}
+
+func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w, n}, nil }
+
+func (a agentOf) do(ctx context.Context, name string, change func(*host) error) error {
+	return a.w.act(ctx, name, func() error {
+		h := a.w.hosts[a.n.Address]
+		if h == nil {
+			return core.Errorf(core.Unavailable, core.ObjNode, "the agent gives no answer")
+		}
+		return change(h)
+	})
+}
+
+func (a agentOf) Hostname(ctx context.Context) (string, error) {
+	return a.n.Name, a.do(ctx, "Hostname", func(*host) error { return nil })
+}
+
+func (a agentOf) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (m agentapi.VolumeMount, err error) {
+	return m, a.do(ctx, "MountVolume", func(h *host) error { h.mounted = p.Device; return nil })
+}
+
+func (a agentOf) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
+	paths := agentapi.AppPaths{Home: p.Base + "/" + p.App, DocumentRoot: "/web", EnvInclude: "/env.conf", LogDir: "/log"}
+	return paths, a.do(ctx, "CreateApp", func(h *host) error { h.apps[p.App] = p; return nil })
+}
+
+func (a agentOf) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
+	return a.do(ctx, "DeleteApp", func(h *host) error { delete(h.apps, p.App); return nil })
+}
+
+func (a agentOf) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error) {
+	return "", a.do(ctx, "CreateVHost", func(h *host) error { h.vhosts[p.Hostname] = p.Template; return nil })
+}
+
+func (a agentOf) DeleteVHosts(ctx context.Context, _ agentapi.DeleteVHostsParams) error {
+	return a.do(ctx, "DeleteVHosts", func(*host) error { return nil })
+}
+
+func (a agentOf) StartService(ctx context.Context, name string) error {
+	return a.do(ctx, "StartService", func(h *host) error { h.started[name] = true; return nil })
+}
+
+func (a agentOf) EnableService(ctx context.Context, p agentapi.EnableServiceParams) error {
+	return a.do(ctx, "EnableService", func(h *host) error { h.enabled[p.Service] = true; return nil })
+}
+
+func (a agentOf) PrepareRouter(ctx context.Context) error {
+	return a.do(ctx, "PrepareRouter", func(h *host) error { h.router = true; return nil })
+}
+
+func (a agentOf) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
+	return a.do(ctx, "MakeProxy", func(h *host) error { h.proxies[p.Hostname] = p.Backends[0].Host; return nil })
+}
+
+func (a agentOf) RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) error {
+	return a.do(ctx, "RemoveProxy", func(h *host) error { delete(h.proxies, p.Hostname); return nil })
+}
+
+func (a agentOf) CreateDatabase(ctx context.Context, p agentapi.CreateDatabaseParams) error {
+	return a.do(ctx, "CreateDatabase", func(h *host) error { h.databases[p.Name] = true; return nil })
+}
+
+func (a agentOf) CreateDatabaseUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) error {
+	return a.do(ctx, "CreateDatabaseUser", func(h *host) error { h.users[p.Name] = string(p.Password); return nil })
+}
+
+func (a agentOf) ResetDatabasePassword(ctx context.Context, p agentapi.ResetPasswordParams) error {
+	return a.do(ctx, "ResetDatabasePassword", func(h *host) error { h.users[p.User] = string(*p.NewPassword); return nil })
+}
+
+func (a agentOf) Counters(context.Context) (core.Counters, error) { return core.UnknownCounters(), nil }
+func (a agentOf) CPUs(context.Context) (int, error)               { return 1, nil }
+func (a agentOf) FSUse(context.Context, string) (int64, int64, error) {
+	return 0, 0, core.Errorf(core.NotFound, core.ObjVolume, "nothing is mounted")
+}
+func (a agentOf) Call(context.Context, string, any, any) error { return nil }
