@@ -1,5 +1,7 @@
 package agentapi
 
+import "encoding/json"
+
 // ProxyParams are the parameters of nginx.make_proxy. Unknown members are ignored, as the old agent did.
 //
 // Result:  null
@@ -66,7 +68,45 @@ type UpstreamServerParams struct {
 	Server             any    `json:"server" rpc:"required"`
 	UpdateConf         *Bool  `json:"update_conf,omitempty"`          // default true; false: check, and change nothing
 	ReloadService      *Bool  `json:"reload_service,omitempty"`       // default true
-	UpdateBackendTable *Bool  `json:"update_backend_table,omitempty"` // accepted; the files are the only table
+	UpdateBackendTable *Bool  `json:"update_backend_table,omitempty"` // default false; whether the table of roles learns of it too
+}
+
+// RecreateProxyingParams are the parameters of nginx.recreate_proxying: make the proxies exactly this list.
+//
+// Result:  null
+// Errors:  as nginx.make_proxy, with the proxy's name in the text
+// Effects: as nginx.make_proxy, for all of them with one reload; all or nothing
+// Source:  spec agent-web 3.9
+type RecreateProxyingParams struct {
+	ProxyList     []json.RawMessage `json:"proxy_list" rpc:"required"` // of ProxyParams, whose hostname may be called name; null or [] removes all
+	ReloadService *Bool             `json:"reload_service,omitempty"`  // default true
+}
+
+// ReconfigureProxiesParams are the parameters of nginx.reconfigure: nginx.recreate_proxying as an operation.
+//
+// Result:  operation id; without async null
+// Errors:  as nginx.recreate_proxying; AlreadyInProgressError
+// Effects: as nginx.recreate_proxying
+// Source:  spec agent-web 1.3, 3.9
+type ReconfigureProxiesParams struct {
+	Proxies []json.RawMessage `json:"proxies"`         // as proxy_list; [] removes all
+	Async   *Bool             `json:"async,omitempty"` // default true
+}
+
+// RoleServerParams are the parameters of nginx.add_server_to_role and nginx.remove_server_from_role. A role that no proxy
+// uses is no error, and neither is an empty server or role.
+type RoleServerParams struct {
+	Server        any   `json:"server" rpc:"required"` // as in UpstreamServerParams
+	RoleID        Text  `json:"role_id" rpc:"required"`
+	UpdateConf    *Bool `json:"update_conf,omitempty"`    // default true; false: check, and change nothing
+	ReloadService *Bool `json:"reload_service,omitempty"` // default true; nginx is reloaded only if something changed
+}
+
+// AllBackendsParams are the parameters of nginx.remove_server_from_all_backends.
+type AllBackendsParams struct {
+	Server        any   `json:"server" rpc:"required"`    // as in UpstreamServerParams
+	UpdateConf    *Bool `json:"update_conf,omitempty"`    // default true; false: check, and change nothing
+	ReloadService *Bool `json:"reload_service,omitempty"` // default true; nginx is reloaded only if something changed
 }
 
 // EnableSSLParams are the parameters of nginx.enable_ssl: serve a proxy over TLS too. An unknown hostname is no error.

@@ -173,6 +173,19 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 		{"/nginx", "remove_server", `{"backend":"b","server":"s"}`, nil, func() (any, error) {
 			return nil, c.Nginx().RemoveServer(ctx, agentapi.UpstreamServerParams{Backend: "b", Server: "s"})
 		}},
+		{"/nginx", "recreate_proxying", `{"proxy_list":[{"hostname":"h"}]}`, nil, func() (any, error) {
+			return nil, c.Nginx().RecreateProxying(ctx, []agentapi.ProxyParams{{Hostname: "h"}})
+		}},
+		{"/nginx", "reconfigure", `{"proxies":[]}`, "id", func() (any, error) { return c.Nginx().Reconfigure(ctx, nil) }},
+		{"/nginx", "add_server_to_role", `{"server":"s","role_id":"1"}`, nil, func() (any, error) {
+			return nil, c.Nginx().AddServerToRole(ctx, agentapi.RoleServerParams{Server: "s", RoleID: "1"})
+		}},
+		{"/nginx", "remove_server_from_role", `{"server":"s","role_id":"1"}`, nil, func() (any, error) {
+			return nil, c.Nginx().RemoveServerFromRole(ctx, agentapi.RoleServerParams{Server: "s", RoleID: "1"})
+		}},
+		{"/nginx", "remove_server_from_all_backends", `{"server":"s"}`, nil, func() (any, error) {
+			return nil, c.Nginx().RemoveServerFromAllBackends(ctx, agentapi.AllBackendsParams{Server: "s"})
+		}},
 		{"/mysql", "create_database", `{"name":"d"}`, nil, func() (any, error) {
 			return nil, c.MySQL().CreateDatabase(ctx, agentapi.CreateDatabaseParams{Name: "d"})
 		}},

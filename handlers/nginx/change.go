@@ -21,6 +21,11 @@ type state struct {
 	included  bool // nginx.conf includes both of our files
 	upstreams *file
 	proxies   *file
+	table     backendTable
+	tableText string // the table's file, "" when there is none
+
+	confChanged bool // conf is no longer what the file says
+	quiet       bool // the change is not worth a reload
 }
 
 func (s *Service) load() (*state, error) {
@@ -37,8 +42,10 @@ func (s *Service) load() (*state, error) {
 	if st.upstreams, err = s.loadFile(s.upstreamsPath()); err != nil {
 		return nil, err
 	}
-	st.proxies, err = s.loadFile(s.proxiesPath())
-	return st, err
+	if st.proxies, err = s.loadFile(s.proxiesPath()); err != nil {
+		return nil, err
+	}
+	return st, s.loadTable(st)
 }
 
 func (s *Service) loadFile(name string) (*file, error) {
@@ -77,9 +84,9 @@ func (s *Service) ourIncludes(nodes []*node) map[string]*node {
 	return found
 }
 
-// change runs one mutating call: prepare computes new contents of the two files from the present ones, and makes what it
-// needs besides as part of c; then they are tested, put in place and served. After an error everything is as before.
-// prepare may say that there is nothing to do at all, not even a reload.
+// change runs one mutating call: prepare computes new contents of the two files from the present ones, updates the table,
+// and makes what it needs besides as part of c; then they are tested, put in place and served. After an error everything is
+// as before. prepare may say that there is nothing to do at all, not even a reload.
 func (s *Service) change(ctx context.Context, reload bool, prepare func(context.Context, *host.Change, *state) (upstreams, proxies *file, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +107,8 @@ func (s *Service) change(ctx context.Context, reload bool, prepare func(context.
 		return nil
 	}
 	proxies = withNoApp(upstreams, proxies)
-	if err := s.apply(ctx, c, st, upstreams.text(), proxies.text(), reload); err != nil {
+	st.table.keepOnly(upstreams)
+	if err := s.apply(ctx, c, st, upstreams.text(), proxies.text(), reload && !st.quiet); err != nil {
 		return err
 	}
 	c.Commit()
@@ -141,6 +149,17 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 	steps, err := s.steps(st, upstreams, proxies)
 	if err != nil {
 		return err
+	}
+	if text := st.table.text(); text != st.tableText {
+		if text == "" {
+			text = "{}\n"
+		}
+		if text != st.tableText {
+			if err := c.MkdirAll(s.privateDir, 0o755); err != nil {
+				return err
+			}
+			steps = append(steps, fileChange{s.tablePath(), text})
+		}
 	}
 	if len(steps) == 0 {
 		if reload {
@@ -189,6 +208,9 @@ func (s *Service) steps(st *state, upstreams, proxies string) ([]fileChange, err
 	}
 	for i, step := range steps {
 		steps[i].path = map[string]string{"upstreams": s.upstreamsPath(), "proxies": s.proxiesPath()}[step.path]
+	}
+	if st.confChanged { // while the upstream that it drops the name of is there
+		steps = slices.Insert(steps, 0, fileChange{s.layout.NginxConf, st.conf})
 	}
 	if st.included {
 		return steps, nil

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -30,7 +31,9 @@ func bareHost(tb testing.TB) *hosttest.Host {
 	return h
 }
 
-func fakeService(h *hosttest.Host) *Service { return New(Options{Host: h.Host, Settle: 1}) }
+func fakeService(h *hosttest.Host) *Service {
+	return New(Options{Host: h.Host, Roles: fakeRoles{}, Settle: 1})
+}
 
 func fakeMake(h *hosttest.Host, name, backend string) error {
 	_, err := fakeService(h).MakeProxy(context.Background(), agentapi.ProxyParams{Hostname: name, Backends: []agentapi.Destination{{Host: backend}}})
@@ -47,6 +50,24 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 		}
 		return h
 	}
+	withRole := func(tb testing.TB) *hosttest.Host {
+		h := withProxies(tb)
+		p := agentapi.ProxyParams{Hostname: "r.test", Backends: []agentapi.Destination{{FarmRoleID: "1"}}}
+		if _, err := fakeService(h).MakeProxy(context.Background(), p); err != nil {
+			tb.Fatal(err)
+		}
+		if _, err := fakeService(h).AddServerToRole(context.Background(), agentapi.RoleServerParams{Server: "192.0.2.1", RoleID: "1"}); err != nil {
+			tb.Fatal(err)
+		}
+		return h
+	}
+	withLegacy := func(tb testing.TB) *hosttest.Host {
+		h := bareHost(tb)
+		h.WriteText("/etc/nginx/nginx.conf", strings.TrimSuffix(fakeMain, "}\n")+"server { location / { proxy_pass http://backend; } }\n}\n")
+		h.WriteText("/etc/nginx/app-servers.include", "upstream backend { server 192.0.2.1; }\n")
+		h.WriteText("/etc/nginx/proxies.include", "")
+		return h
+	}
 	for name, c := range map[string]struct {
 		start func(testing.TB) *hosttest.Host
 		do    func(*hosttest.Host) error
@@ -55,6 +76,27 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 		"a proxy that is replaced":  {withProxies, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.2") }},
 		"remove_proxy": {withProxies, func(h *hosttest.Host) error {
 			_, err := fakeService(h).RemoveProxy(context.Background(), agentapi.RemoveProxyParams{Hostname: "a.test"})
+			return err
+		}},
+		"recreate_proxying": {withProxies, func(h *hosttest.Host) error {
+			list := []json.RawMessage{[]byte(`{"name": "b.test", "backends": [{"host": "192.0.2.7"}]}`), []byte(`{"name": "c.test", "backends": [{"farm_role_id": 1}]}`)}
+			_, err := fakeService(h).RecreateProxying(context.Background(), agentapi.RecreateProxyingParams{ProxyList: list})
+			return err
+		}},
+		"reconfigure with an older agent's server in nginx.conf": {withLegacy, func(h *hosttest.Host) error {
+			_, err := fakeService(h).Reconfigure(context.Background(), agentapi.ReconfigureProxiesParams{Proxies: []json.RawMessage{}, Async: agentapi.Ptr(agentapi.Bool(false))})
+			return err
+		}},
+		"add_server_to_role": {withRole, func(h *hosttest.Host) error {
+			_, err := fakeService(h).AddServerToRole(context.Background(), agentapi.RoleServerParams{Server: "192.0.2.2", RoleID: "1"})
+			return err
+		}},
+		"remove_server_from_role of the last one": {withRole, func(h *hosttest.Host) error {
+			_, err := fakeService(h).RemoveServerFromRole(context.Background(), agentapi.RoleServerParams{Server: "192.0.2.1", RoleID: "1"})
+			return err
+		}},
+		"remove_server_from_all_backends": {withRole, func(h *hosttest.Host) error {
+			_, err := fakeService(h).RemoveServerFromAllBackends(context.Background(), agentapi.AllBackendsParams{Server: "192.0.2.1"})
 			return err
 		}},
 		"remove_server of the last one": {withProxies, func(h *hosttest.Host) error {
@@ -162,5 +204,31 @@ func TestTheTestReadsStagedFilesOnly(t *testing.T) {
 	tests := slices.DeleteFunc(h.Calls(), func(c string) bool { return !strings.HasPrefix(c, "run ") })
 	if len(tests) != 1 {
 		t.Errorf("got %q, want one test", tests)
+	}
+}
+
+// The name of an upstream may go from nginx.conf only while the upstream is there, so nginx can be started at any moment.
+func TestAnOlderAgentsServerGoesBeforeItsUpstream(t *testing.T) {
+	h := bareHost(t)
+	h.WriteText("/etc/nginx/nginx.conf", "http {\nserver { location / { proxy_pass http://backend; } }\ninclude app-servers.include; include proxies.include;\n}\n")
+	h.WriteText("/etc/nginx/app-servers.include", "upstream backend { server 192.0.2.1; }\n")
+	s := fakeService(h)
+	st, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.dropLegacyServer(&file{}); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := s.steps(st, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, step := range steps {
+		got = append(got, step.path)
+	}
+	if want := []string{"/etc/nginx/nginx.conf", "/etc/nginx/app-servers.include"}; !slices.Equal(got, want) || strings.Contains(steps[0].text, "backend") {
+		t.Errorf("got %q, want %q; %s", got, want, steps[0].text)
 	}
 }

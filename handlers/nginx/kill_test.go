@@ -30,6 +30,7 @@ type killedJob struct {
 	Seed    uint64
 	Backend agentapi.Destination
 	Daemons map[string]webtest.Daemon
+	Set     bool // change all proxies at once, and the servers of a role
 }
 
 // TestMain runs the child of TestRealNginxSurvivesAKilledAgent instead of the tests when it is asked to.
@@ -50,13 +51,16 @@ func changeUntilKilled(encoded string) error {
 	if err := json.Unmarshal([]byte(encoded), &job); err != nil {
 		return err
 	}
-	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, nil)
+	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, fakeRoles{})
 	ctx := context.Background()
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	fmt.Println("started")
 	random := rand.New(rand.NewPCG(job.Seed, 1))
+	if job.Set {
+		return changeSetUntilKilled(ctx, s, job, random)
+	}
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("s%d.test", random.IntN(killedProxies))
 		version := fmt.Sprintf("v%d-%d", job.Seed, n)

@@ -22,6 +22,7 @@ type Options struct {
 	PagesDir     string           // holds the error pages; "" means /usr/share/nginx/html
 	Certificates web.Certificates // where certificates come from that are not on this host; nil means nowhere
 	Roles        web.Roles        // finds the servers of a farm_role_id; nil means that such destinations are refused
+	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
 	// CloudLocation is where this host is: servers of a role in the same location are reached by their internal address.
 	CloudLocation string
 	// Settle is how long a reload is watched on a host that does not show nginx's processes; 0 means 1 s.
@@ -36,6 +37,7 @@ type Service struct {
 	pagesDir      string
 	certificates  web.Certificates
 	roles         web.Roles
+	operations    Operations
 	cloudLocation string
 	settle        time.Duration
 	log           *slog.Logger
@@ -53,7 +55,7 @@ var _ interface {
 func New(o Options) *Service {
 	s := &Service{
 		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, pagesDir: o.PagesDir, certificates: o.Certificates,
-		roles: o.Roles, cloudLocation: o.CloudLocation, settle: o.Settle, log: o.Host.Log().With("handler", "nginx"),
+		roles: o.Roles, operations: o.Operations, cloudLocation: o.CloudLocation, settle: o.Settle, log: o.Host.Log().With("handler", "nginx"),
 	}
 	if s.privateDir == "" {
 		s.privateDir = web.PrivateDir(o.Host)
@@ -74,18 +76,23 @@ func (s *Service) Namespaces() []string { return []string{"nginx", "www"} }
 // Methods implements handlers.Handler.
 func (s *Service) Methods() map[string]handlers.Method {
 	return map[string]handlers.Method{
-		"make_proxy":         web.LenientFunc("make_proxy", s.MakeProxy),
-		"remove_proxy":       web.Func("remove_proxy", s.RemoveProxy),
-		"add_server":         web.Func("add_server", s.AddServer),
-		"remove_server":      web.Func("remove_server", s.RemoveServer),
-		"enable_ssl":         web.Func("enable_ssl", s.EnableSSL),
-		"disable_ssl":        web.Func("disable_ssl", s.DisableSSL),
-		"configtest":         handlers.Reader("configtest", s.ConfigTest),
-		"start_service":      web.Func("start_service", s.verb(s.startTested)),
-		"stop_service":       web.Func("stop_service", s.verb(s.server.Stop)),
-		"restart_service":    web.Func("restart_service", s.verb(s.server.Restart)),
-		"reload_service":     web.Func("reload_service", s.verb(s.server.Reload)),
-		"get_service_status": handlers.Reader("get_service_status", s.Status),
+		"make_proxy":                      web.LenientFunc("make_proxy", s.MakeProxy),
+		"remove_proxy":                    web.Func("remove_proxy", s.RemoveProxy),
+		"recreate_proxying":               web.Func("recreate_proxying", s.RecreateProxying),
+		"reconfigure":                     web.Func("reconfigure", s.Reconfigure),
+		"add_server":                      web.Func("add_server", s.AddServer),
+		"remove_server":                   web.Func("remove_server", s.RemoveServer),
+		"add_server_to_role":              web.Func("add_server_to_role", s.AddServerToRole),
+		"remove_server_from_role":         web.Func("remove_server_from_role", s.RemoveServerFromRole),
+		"remove_server_from_all_backends": web.Func("remove_server_from_all_backends", s.RemoveServerFromAllBackends),
+		"enable_ssl":                      web.Func("enable_ssl", s.EnableSSL),
+		"disable_ssl":                     web.Func("disable_ssl", s.DisableSSL),
+		"configtest":                      handlers.Reader("configtest", s.ConfigTest),
+		"start_service":                   web.Func("start_service", s.verb(s.startTested)),
+		"stop_service":                    web.Func("stop_service", s.verb(s.server.Stop)),
+		"restart_service":                 web.Func("restart_service", s.verb(s.server.Restart)),
+		"reload_service":                  web.Func("reload_service", s.verb(s.server.Reload)),
+		"get_service_status":              handlers.Reader("get_service_status", s.Status),
 	}
 }
 

@@ -40,7 +40,8 @@ func (s *Service) MakeProxy(ctx context.Context, p agentapi.ProxyParams) (handle
 			}
 			dropped[l.upstream] = true
 		}
-		upstreams.replace(func(it *item) bool { return it.n.name() == "upstream" && dropped[it.n.arg(1)] }, items(want.upstreams()))
+		upstreams.replace(func(it *item) bool { return it.n.name() == "upstream" && dropped[it.n.arg(1)] }, items(upstreamBlocks(want.locations)))
+		st.table.set(want)
 		return upstreams, proxies, nil
 	})
 }
@@ -177,6 +178,9 @@ func (s *Service) editUpstream(ctx context.Context, p agentapi.UpstreamServerPar
 		}
 		old := servers(it.n)
 		list := complete(edit(old, server))
+		if p.UpdateBackendTable.Or(false) {
+			st.table.note(it.n.arg(1), server, adds)
+		}
 		if !adds && len(old) == len(edit(old, server)) {
 			return st.upstreams, st.proxies, nil // nothing matched: bytes stay
 		}

@@ -15,7 +15,8 @@ type proxy struct {
 	cert, key string
 	template  []*node // server-wide settings; nil means the default ones
 	locations []location
-	errors    string // path of error-pages.include
+	defaults  serverDefaults // for servers that come later
+	errors    string         // path of error-pages.include
 }
 
 // location is one URI of a proxy with the upstream behind it.
@@ -23,15 +24,16 @@ type location struct {
 	match     []string // arguments of the location block
 	upstream  string
 	servers   []upstreamServer
+	groups    []backendGroup // where the servers come from
 	ipHash    bool
 	leastConn bool
 	template  []*node
 }
 
-// upstreams renders the upstream blocks, in the order of the locations.
-func (p proxy) upstreams() []*node {
+// upstreamBlocks renders the upstreams, in the order of the locations.
+func upstreamBlocks(locations []location) []*node {
 	var list []*node
-	for _, l := range p.locations {
+	for _, l := range locations {
 		u := block([]string{"upstream", l.upstream})
 		if l.ipHash {
 			u.block = append(u.block, dir("ip_hash"))

@@ -58,7 +58,7 @@ func TestRender(t *testing.T) {
 		"ip-hash":    {hostname: "*.test.com", port: 8080, locations: []location{{match: []string{"~", `"^/x{2}"`}, upstream: "h", servers: servers[:1], ipHash: true}}, errors: "/e"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			upstreams := &file{items: items(p.upstreams())}
+			upstreams := &file{items: items(upstreamBlocks(p.locations))}
 			proxies := withNoApp(upstreams, &file{items: items(p.serverBlocks())})
 			golden(t, name, upstreams.text()+"# --- proxies.include\n"+proxies.text())
 		})

@@ -18,7 +18,7 @@ func exception(format string, args ...any) error {
 // resolve checks the parameters of make_proxy, looks up roles and the certificate, and returns what is to be rendered. Of
 // the host it changes only certificate files, as part of c.
 func (s *Service) resolve(ctx context.Context, c *host.Change, p agentapi.ProxyParams) (proxy, error) {
-	out := proxy{hostname: p.Hostname, errors: s.errorPagesPath()}
+	out := proxy{hostname: p.Hostname, defaults: defaultsOf(p), errors: s.errorPagesPath()}
 	if err := web.CheckHostname(p.Hostname); err != nil {
 		return out, err
 	}
@@ -176,6 +176,7 @@ func (s *Service) locations(ctx context.Context, p agentapi.ProxyParams, list []
 				return nil, err
 			}
 			l.servers = append(l.servers, lines...)
+			l.groups = append(l.groups, groupOf(d, lines))
 		}
 		l.servers = complete(mergeServers(l.servers))
 		l.upstream = upstreamName(prefix, uri, groups[uri], taken)
@@ -194,15 +195,30 @@ func upstreamName(prefix, uri string, group []agentapi.Destination, taken map[st
 		}
 	}
 	suffix := strings.TrimRight("__"+strings.Join(roles, "_"), "_")
-	part := strings.TrimRight(strings.ReplaceAll(uri, "/", "_"), "_")
+	part := uriPart(uri)
 	name := prefix + part + suffix
 	if strings.ContainsFunc(part, func(c rune) bool {
 		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c))
 	}) || taken[name] {
-		name = prefix + "_" + hashName(uri)[:12] + suffix
+		name = prefix + hashedPart(uri) + suffix
 	}
 	taken[name] = true
 	return name
+}
+
+func uriPart(uri string) string { return strings.TrimRight(strings.ReplaceAll(uri, "/", "_"), "_") }
+
+func hashedPart(uri string) string { return "_" + hashName(uri)[:12] }
+
+// groupOf is what the table keeps of a destination.
+func groupOf(d agentapi.Destination, lines []upstreamServer) backendGroup {
+	g := backendGroup{Destination: d, Servers: []string{}}
+	for _, line := range lines {
+		if !line.isPlaceholder() {
+			g.Servers = append(g.Servers, line.addr)
+		}
+	}
+	return g
 }
 
 // mergeServers drops repeated addresses: nginx would give them twice the requests.
@@ -218,16 +234,7 @@ func mergeServers(list []upstreamServer) []upstreamServer {
 
 // destinationServers are the server lines of one destination: its role's servers, then its own host.
 func (s *Service) destinationServers(ctx context.Context, p agentapi.ProxyParams, d agentapi.Destination) ([]upstreamServer, error) {
-	pick := func(own agentapi.Text, def *agentapi.Text) agentapi.Text {
-		if own == "" && def != nil {
-			return *def
-		}
-		return own
-	}
-	opts := serverOptions{
-		port: pick(d.Port, p.BackendPort), maxFails: pick(d.MaxFails, p.BackendMaxFails), failTimeout: pick(d.FailTimeout, p.BackendFailTimeout),
-		weight: pick(d.Weight, p.BackendWeight), backup: bool(d.Backup), down: bool(d.Down),
-	}
+	opts := defaultsOf(p).options(d)
 	var addresses []string
 	if d.FarmRoleID != "" {
 		role, err := s.roleAddresses(ctx, string(d.FarmRoleID), d.Network)

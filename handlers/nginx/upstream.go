@@ -94,6 +94,22 @@ func (s *upstreamServer) option(opt string) error {
 	return err
 }
 
+// numeral is a number as callers send it; 0 is not said.
+func numeral(n int) agentapi.Text {
+	if n == 0 {
+		return ""
+	}
+	return agentapi.Text(strconv.Itoa(n))
+}
+
+// optional is an option's value as callers send it; nil is not said.
+func optional(n *int) agentapi.Text {
+	if n == nil {
+		return ""
+	}
+	return agentapi.Text(strconv.Itoa(*n))
+}
+
 // number reads an option's value; "" is not said.
 func number(name, value string, least int) (*int, error) {
 	if value == "" {

@@ -22,6 +22,16 @@ func LenientFunc[P, R any](name string, fn func(context.Context, P) (R, error)) 
 	return normalised[P](handlers.Func(name, fn), true)
 }
 
+// Element reads one object of a list the way LenientFunc reads parameters. name is the method its errors speak of.
+func Element[P any](name string, raw json.RawMessage) (p P, err error) {
+	m := LenientFunc(name, func(_ context.Context, read P) (handlers.Null, error) {
+		p = read
+		return handlers.Null{}, nil
+	})
+	_, err = m.Call(context.Background(), raw)
+	return p, err
+}
+
 var (
 	boolPtr = reflect.TypeFor[*agentapi.Bool]()
 	textPtr = reflect.TypeFor[*agentapi.Text]()
