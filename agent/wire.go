@@ -13,18 +13,25 @@ import (
 	"github.com/reeve-paas/reeve/handlers/mysql"
 	"github.com/reeve-paas/reeve/handlers/nginx"
 	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
+	"github.com/reeve-paas/reeve/handlers/service"
 	"github.com/reeve-paas/reeve/handlers/system"
 )
 
 // newHandlers is everything this agent can do over RPC.
 func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
+	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops})
+	nginxHandler := nginx.New(nginx.Options{Host: h, Operations: ops})
 	return []handlers.Handler{
 		system.New(system.Options{Host: h, Operations: ops}),
 		operationrpc.New(ops),
-		apache.New(apache.Options{Host: h, Operations: ops}),
-		nginx.New(nginx.Options{Host: h}),
+		apacheHandler,
+		nginxHandler,
 		mysql.New(mysql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
+		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
+			"app": apacheHandler.Methods()["reconfigure"],
+			"www": nginxHandler.Methods()["reconfigure"],
+		}}),
 	}
 }
 

@@ -4,7 +4,7 @@ import "encoding/json"
 
 // ServiceReconfigureParams are the parameters of service.reconfigure.
 //
-// Result:  the operation's id when Async (the reference loses it; D18), null otherwise
+// Result:  the operation's id when Async (D18), null otherwise
 // Errors:  AlreadyInProgressError, QueryEnvError (parameters are to come from a coordinator and there is none), what the
 // reconfigured service answers
 // Source:  spec agent-core 4.5
