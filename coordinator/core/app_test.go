@@ -14,6 +14,7 @@ import (
 )
 
 func TestAnAppComesUp(t *testing.T) {
+	t.Parallel()
 	b := newBed(t).work()
 	routers := []core.Node{b.router(), b.secondRouter()}
 	app, ops := b.create(spec())
@@ -99,6 +100,7 @@ func (b *bed) wantNoSecrets(group string, secrets ...string) {
 }
 
 func TestWhatIsNotTheCallersDoesNotExist(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	app, ops := b.create(spec())
 	other := func(fn func(core.Principal, int64) error, num int64) (string, string) {
@@ -136,6 +138,7 @@ func TestWhatIsNotTheCallersDoesNotExist(t *testing.T) {
 func string2id(p core.Principal) core.AccountID { return p.Account.ID }
 
 func TestDeleteWhileAnAppIsCreated(t *testing.T) {
+	t.Parallel()
 	b := newBed(t).work()
 	b.router()
 	waits, release := b.world.hold("CreateVolume")
@@ -160,6 +163,7 @@ func TestDeleteWhileAnAppIsCreated(t *testing.T) {
 }
 
 func TestDeleteOfAnAppThatWasNotBegun(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	app, ops := b.create(spec())
 	op, err := b.DeleteApp(t.Context(), b.alice, app.Num)
@@ -175,6 +179,7 @@ func TestDeleteOfAnAppThatWasNotBegun(t *testing.T) {
 }
 
 func TestCancelTakesBackWhatWasDone(t *testing.T) {
+	t.Parallel()
 	b := newBed(t).work()
 	b.router()
 	waits, release := b.world.hold("MountVolume")
@@ -193,6 +198,7 @@ func TestCancelTakesBackWhatWasDone(t *testing.T) {
 }
 
 func TestTheQuotaHoldsAgainstManyAtOnce(t *testing.T) {
+	t.Parallel()
 	const limit, callers = 7, 50
 	b := newBed(t, func(o *core.Options) { o.MaxApps = limit })
 	var wg sync.WaitGroup
@@ -224,6 +230,7 @@ func TestTheQuotaHoldsAgainstManyAtOnce(t *testing.T) {
 }
 
 func TestOneNameForManyAtOnceHasOneWinner(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	var wg sync.WaitGroup
 	errs := make([]error, 8)

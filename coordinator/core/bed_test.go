@@ -217,9 +217,9 @@ func (b *bed) ends(ops ...operation.Record) []operation.Record {
 	b.Helper()
 	var got []operation.Record
 	b.until("the end of the operations", func() bool {
-		got = b.operations(core.OperationFilter{GroupID: ops[0].GroupID})
 		g, err := b.store.Group(b.Context(), ops[0].GroupID)
 		b.must(err)
+		got = g.Operations
 		return g.Ended
 	})
 	return got

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -24,7 +25,7 @@ func NormalHostname(name string) (string, bool) {
 	if after, ok := strings.CutPrefix(name, "*."); ok {
 		wild, rest = "*.", after
 	}
-	if len(rest) > 1000 { // before any costly work
+	if len(rest) > 1000 || !utf8.ValidString(rest) { // before any costly work, and before anything is put in for bad bytes
 		return "", false
 	}
 	ascii, err := idna.Lookup.ToASCII(rest)
