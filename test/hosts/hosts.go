@@ -112,13 +112,18 @@ func need(t testing.TB) {
 			}
 		}
 	}
-	switch {
-	case reason == "":
-	case os.Getenv("REEVE_NEED_HOSTS") != "":
-		t.Fatal(reason)
-	default:
-		t.Skip(reason)
+	if reason != "" {
+		without(t, reason)
 	}
+}
+
+// without ends a test that cannot boot what it needs.
+func without(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("REEVE_NEED_HOSTS") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
 }
 
 // claim takes one of the bridges rvt0 to rvt249 for the life of this process; the number is that of the subnet too. The
@@ -207,7 +212,7 @@ func agentPackage(t testing.TB) string {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			deb := filepath.Join(dir, "dist", "reeve-agent.deb")
 			if _, err := os.Stat(deb); err != nil {
-				t.Skip("the agent's package is not built; run: make package")
+				without(t, "the agent's package is not built; run: make package")
 			}
 			return deb
 		}
