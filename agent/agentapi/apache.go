@@ -77,6 +77,16 @@ type ReconfigureVHostsParams struct {
 	Async           *Bool   `json:"async,omitempty"`             // default true
 }
 
+// DefaultCertificateParams are the parameters of apache.set_default_ssl_certificate.
+//
+// Result:  null
+// Errors:  ValueError, ApacheError, InitdError (config test)
+// Effects: the packaged TLS site; nothing is reloaded
+// Source:  spec agent-web 2.5
+type DefaultCertificateParams struct {
+	ID *Text `json:"id" rpc:"required"` // null: the default certificate
+}
+
 // DeleteVHostsParams are the parameters of apache.delete_vhosts. A vhost that is not there is skipped.
 type DeleteVHostsParams struct {
 	VHosts []VHostRef `json:"vhosts" rpc:"required"`

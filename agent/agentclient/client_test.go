@@ -173,6 +173,10 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 		{"/nginx", "remove_server", `{"backend":"b","server":"s"}`, nil, func() (any, error) {
 			return nil, c.Nginx().RemoveServer(ctx, agentapi.UpstreamServerParams{Backend: "b", Server: "s"})
 		}},
+		{"/apache", "set_default_ssl_certificate", `{"id":"77"}`, nil, func() (any, error) {
+			return nil, c.Apache().SetDefaultSSLCertificate(ctx, "77")
+		}},
+		{"/apache", "get_webserver_statistics", "{}", map[string]string{"Uptime": "1"}, func() (any, error) { return c.Apache().WebserverStatistics(ctx) }},
 		{"/nginx", "recreate_proxying", `{"proxy_list":[{"hostname":"h"}]}`, nil, func() (any, error) {
 			return nil, c.Nginx().RecreateProxying(ctx, []agentapi.ProxyParams{{Hostname: "h"}})
 		}},

@@ -20,6 +20,7 @@ type Options struct {
 	PrivateDir   string           // holds vhosts/ and keys/; "" means web.PrivateDir
 	Certificates web.Certificates // where certificates come from that are not on this host; nil means nowhere
 	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
+	StatusAddr   string           // where Apache answers on loopback, for statistics; "" means 127.0.0.1:80
 	// Settle is how long a reload is watched on a host that shows neither Apache's processes nor its log; 0 means 1 s.
 	Settle time.Duration
 }
@@ -31,6 +32,7 @@ type Service struct {
 	privateDir   string
 	certificates web.Certificates
 	operations   Operations
+	statusAddr   string
 	settle       time.Duration
 	log          *slog.Logger
 	server       *web.Server
@@ -46,11 +48,14 @@ var _ interface {
 // New builds the service; it touches nothing.
 func New(o Options) *Service {
 	s := &Service{
-		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, operations: o.Operations, settle: o.Settle,
+		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, operations: o.Operations, statusAddr: o.StatusAddr, settle: o.Settle,
 		log: o.Host.Log().With("handler", "apache"),
 	}
 	if s.privateDir == "" {
 		s.privateDir = web.PrivateDir(o.Host)
+	}
+	if s.statusAddr == "" {
+		s.statusAddr = statusAddr
 	}
 	if s.settle == 0 {
 		s.settle = time.Second
@@ -65,17 +70,20 @@ func (s *Service) Namespaces() []string { return []string{"apache", "app"} }
 // Methods implements handlers.Handler.
 func (s *Service) Methods() map[string]handlers.Method {
 	return map[string]handlers.Method{
-		"create_vhost":              web.Func("create_vhost", s.CreateVHost),
-		"update_vhost":              web.Func("update_vhost", s.UpdateVHost),
-		"delete_vhosts":             web.Func("delete_vhosts", s.DeleteVHosts),
-		"reconfigure":               web.Func("reconfigure", s.Reconfigure),
-		"list_served_virtual_hosts": handlers.Reader("list_served_virtual_hosts", s.ListServedVirtualHosts),
-		"configtest":                handlers.Reader("configtest", s.ConfigTest),
-		"start_service":             web.Func("start_service", s.verb((*web.Server).Start)),
-		"stop_service":              web.Func("stop_service", s.verb((*web.Server).Stop)),
-		"restart_service":           web.Func("restart_service", s.verb((*web.Server).Restart)),
-		"reload_service":            web.Func("reload_service", s.verb((*web.Server).Reload)),
-		"get_service_status":        handlers.Reader("get_service_status", s.Status),
+		"create_vhost":                web.Func("create_vhost", s.CreateVHost),
+		"update_vhost":                web.Func("update_vhost", s.UpdateVHost),
+		"delete_vhosts":               web.Func("delete_vhosts", s.DeleteVHosts),
+		"reconfigure":                 web.Func("reconfigure", s.Reconfigure),
+		"list_served_virtual_hosts":   handlers.Reader("list_served_virtual_hosts", s.ListServedVirtualHosts),
+		"set_default_ssl_certificate": web.Func("set_default_ssl_certificate", s.SetDefaultSSLCertificate),
+		"enable_mod_ssl":              web.Func("enable_mod_ssl", s.EnableModSSL),
+		"get_webserver_statistics":    handlers.Reader("get_webserver_statistics", s.GetWebserverStatistics),
+		"configtest":                  handlers.Reader("configtest", s.ConfigTest),
+		"start_service":               web.Func("start_service", s.verb((*web.Server).Start)),
+		"stop_service":                web.Func("stop_service", s.verb((*web.Server).Stop)),
+		"restart_service":             web.Func("restart_service", s.verb((*web.Server).Restart)),
+		"reload_service":              web.Func("reload_service", s.verb((*web.Server).Reload)),
+		"get_service_status":          handlers.Reader("get_service_status", s.Status),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
@@ -82,6 +83,71 @@ func TestEveryStepOfADeleteIsTakenBack(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, before)
 			}
 		})
+}
+
+func TestEveryStepOfSetDefaultSSLCertificateIsTakenBack(t *testing.T) {
+	cert, key, _ := webtest.Certificate(t, "a.test", false)
+	start := func(tb testing.TB) *hosttest.Host {
+		h := fakeHost(tb)
+		h.WriteText("/etc/apache2/sites-available/default-ssl.conf", "<VirtualHost *:443>\nSSLEngine on\nSSLCertificateFile x\nSSLCertificateKeyFile y\n</VirtualHost>\n")
+		h.WriteText("/etc/reeve/private.d/keys/https_77.crt", string(cert))
+		h.WriteText("/etc/reeve/private.d/keys/https_77.key", string(key))
+		return h
+	}
+	before := start(t).Tree("/")
+	hosttest.BreakEachCall(t, start,
+		func(h *hosttest.Host) error {
+			_, err := fakeService(h).SetDefaultSSLCertificate(t.Context(), agentapi.DefaultCertificateParams{ID: new(agentapi.Text("77"))})
+			return err
+		},
+		func(t *testing.T, h *hosttest.Host, _ error) {
+			if got := h.Tree("/"); got != before {
+				t.Errorf("got\n%s\nwant\n%s", got, before)
+			}
+		})
+}
+
+func TestEnableModSSL(t *testing.T) {
+	for name, breakIt := range map[string]func(*hosttest.Host){
+		"":                    func(*hosttest.Host) {},
+		"the config test":     func(h *hosttest.Host) { h.FailCommand(2) },
+		"a2enmod, the module": func(h *hosttest.Host) { h.FailCommand(1) },
+	} {
+		t.Run("broken "+name, func(t *testing.T) {
+			h := fakeHost(t)
+			h.Runner.Handle("a2enmod", func(host.Cmd) (host.Output, error) {
+				h.WriteText("/etc/apache2/mods-enabled/ssl.load", "LoadModule ssl_module m.so\n")
+				return host.Output{}, nil
+			})
+			h.Runner.Handle("a2dismod", func(host.Cmd) (host.Output, error) {
+				err := os.Remove(h.Path("/etc/apache2/mods-enabled/ssl.load"))
+				if os.IsNotExist(err) {
+					err = nil
+				}
+				return host.Output{}, err
+			})
+			h.ClearCalls()
+			breakIt(h)
+			_, err := fakeService(h).EnableModSSL(t.Context(), handlers.NoParams{})
+			if (err != nil) != (name != "") || h.Exists("/etc/apache2/mods-enabled/ssl.load") != (name == "") {
+				t.Errorf("got %v, module enabled: %v", err, h.Exists("/etc/apache2/mods-enabled/ssl.load"))
+			}
+			if name != "" {
+				return
+			}
+			h.ClearCalls()
+			if _, err := fakeService(h).EnableModSSL(t.Context(), handlers.NoParams{}); err != nil || len(h.Calls()) != 0 {
+				t.Errorf("a second call: got %v and calls %q, want none", err, h.Calls())
+			}
+		})
+	}
+	t.Run("a host where it is a package that is not installed", func(t *testing.T) {
+		h := hosttest.NewWithLayout(t, &host.RedHat)
+		h.WriteText("/etc/httpd/conf/httpd.conf", "Listen 80\n")
+		if _, err := fakeService(h).EnableModSSL(t.Context(), handlers.NoParams{}); err == nil || !strings.Contains(err.Error(), "install the package mod_ssl") {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestModSSLIsEnabledOnceAndDisabledWhenTheChangeFails(t *testing.T) {

@@ -22,7 +22,11 @@ const (
 	killRounds  = 30
 	killedVar   = "REEVE_APACHE_KILLED" // set in the child: what it works on, as JSON
 	killedSites = 4
+
+	killedDefault = "default-ssl" // the packaged TLS site, whose versions are the certificates it has
 )
+
+var killedPairs = []string{"77", "78"}
 
 // killedJob is what the child that gets killed works on.
 type killedJob struct {
@@ -59,6 +63,14 @@ func changeUntilKilled(encoded string) error {
 	fmt.Println("started")
 	random := rand.New(rand.NewPCG(job.Seed, 1))
 	for n := 0; ; n++ {
+		if id := killedPairs[random.IntN(len(killedPairs))]; random.IntN(4) == 0 {
+			fmt.Println("begin", killedDefault, id)
+			if _, err := s.SetDefaultSSLCertificate(ctx, agentapi.DefaultCertificateParams{ID: new(agentapi.Text(id))}); err != nil {
+				return err
+			}
+			fmt.Println("done", killedDefault, id)
+			continue
+		}
 		name := fmt.Sprintf("s%d.test", random.IntN(killedSites))
 		version := fmt.Sprintf("v%d-%d", job.Seed, n)
 		if random.IntN(3) == 0 {
@@ -84,9 +96,17 @@ func TestRealApacheSurvivesAKilledAgent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	a := newRealApache(t).start()
+	a := newRealApache(t)
+	a.defaultSite()
+	for _, id := range killedPairs {
+		a.pair("private.d/keys/https_" + id)
+	}
+	a.start()
+	if _, err := a.SetDefaultSSLCertificate(t.Context(), agentapi.DefaultCertificateParams{ID: new(agentapi.Text(killedPairs[0]))}); err != nil {
+		t.Fatal(err)
+	}
 	random := rand.New(rand.NewPCG(2, 7))
-	confirmed := map[string]string{}
+	confirmed := map[string]string{killedDefault: killedPairs[0]}
 	changes := 0
 	start := time.Now()
 	a.create("calibration.test", a.port)
@@ -120,7 +140,7 @@ func TestRealApacheSurvivesAKilledAgent(t *testing.T) {
 		t.Errorf("the staging directory is left over: %v", err)
 	}
 	for name := range confirmed {
-		if a.version(name) == "gone" {
+		if a.version(name) == "gone" || name == killedDefault {
 			continue
 		}
 		if got := a.body(name); !strings.Contains(got, "It works") {
@@ -175,6 +195,14 @@ func (a *realApache) killOne(seed uint64, after time.Duration, confirmed map[str
 // version is what the file of a virtual host holds, "gone" without one.
 func (a *realApache) version(name string) string {
 	a.t.Helper()
+	if name == killedDefault {
+		for _, id := range killedPairs {
+			if cert, key := a.defaultFiles(); strings.HasSuffix(cert, "https_"+id+".crt") && strings.HasSuffix(key, "https_"+id+".key") {
+				return id
+			}
+		}
+		return "mixed"
+	}
 	data, err := os.ReadFile(filepath.Join(a.vhostDir(), name+"-"+strconv.Itoa(a.port)+vhostSuffix))
 	if os.IsNotExist(err) {
 		return "gone"

@@ -70,6 +70,8 @@ func serviceIn(dir string, units host.Units, certs web.Certificates) *Service {
 	h := host.New(host.Options{Units: units, Layout: &host.Layout{
 		Family: "debian", ApacheUnit: "apache2.service", ApacheCtl: apacheBinary, ApacheConf: filepath.Join(dir, "apache2.conf"),
 		ApacheUser: apacheUser(), ApacheLogDir: filepath.Join(dir, "log"), ApacheEnabledDir: filepath.Join(dir, "sites-enabled"),
+		ApacheTLSSites: []string{filepath.Join(dir, "sites-available/default-ssl"), filepath.Join(dir, "sites-available/default-ssl.conf")},
+		SystemCert:     filepath.Join(dir, "system.crt"), SystemKey: filepath.Join(dir, "system.key"),
 	}})
 	return New(Options{Host: h, PrivateDir: filepath.Join(dir, "private.d"), Certificates: certs})
 }

@@ -8,7 +8,9 @@ type Layout struct {
 	Family string // "debian" or "redhat"
 
 	ApacheUnit, ApacheCtl, ApacheConf, ApacheUser, ApacheLogDir string
-	ApacheEnabledDir                                            string // where our include of the vhost directory goes: read last, so packaged sites stay the default
+	ApacheEnabledDir                                            string   // where our include of the vhost directory goes: read last, so packaged sites stay the default
+	ApacheTLSSites                                              []string // files of the packaged TLS site; the first that exists counts
+	SystemCert, SystemKey                                       string   // the pair that the distribution makes for itself
 	NginxUnit, NginxBin, NginxConf                              string
 	MySQLUnit, MySQLSocket, MySQLDataDir                        string
 	SSHUnit                                                     string
@@ -19,6 +21,8 @@ var Debian = Layout{
 	Family:     "debian",
 	ApacheUnit: "apache2.service", ApacheCtl: "apache2ctl", ApacheConf: "/etc/apache2/apache2.conf", ApacheUser: "www-data",
 	ApacheLogDir: "/var/log/apache2", ApacheEnabledDir: "/etc/apache2/sites-enabled",
+	ApacheTLSSites: []string{"/etc/apache2/sites-available/default-ssl", "/etc/apache2/sites-available/default-ssl.conf"},
+	SystemCert:     "/etc/ssl/certs/ssl-cert-snakeoil.pem", SystemKey: "/etc/ssl/private/ssl-cert-snakeoil.key",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/run/mysqld/mysqld.sock", MySQLDataDir: "/var/lib/mysql",
 	SSHUnit: "ssh.service",
@@ -30,6 +34,8 @@ var RedHat = Layout{
 	ApacheUnit: "httpd.service", ApacheCtl: "httpd", // Red Hat's apachectl takes no arguments for httpd
 	ApacheConf: "/etc/httpd/conf/httpd.conf", ApacheUser: "apache",
 	ApacheLogDir: "/var/log/httpd", ApacheEnabledDir: "/etc/httpd/conf.d",
+	ApacheTLSSites: []string{"/etc/httpd/conf.d/ssl.conf"},
+	SystemCert:     "/etc/pki/tls/certs/localhost.crt", SystemKey: "/etc/pki/tls/private/localhost.key",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/var/lib/mysql/mysql.sock", MySQLDataDir: "/var/lib/mysql",
 	SSHUnit: "sshd.service",

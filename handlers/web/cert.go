@@ -39,18 +39,29 @@ func certificateFiles(privateDir, id string) CertificateFiles {
 	return CertificateFiles{Cert: base + ".crt", Key: base + ".key", Chain: base + "-ca.crt"}
 }
 
+// CertificateOnHost finds the files of a certificate, without fetching or checking it. It is present when certificate and key
+// both exist.
+func CertificateOnHost(h *host.Host, privateDir, id string) (files CertificateFiles, present bool, err error) {
+	if err := CheckCertificateID(id); err != nil {
+		return files, false, err
+	}
+	files = certificateFiles(privateDir, id)
+	present = h.Exists(files.Cert) && h.Exists(files.Key)
+	if present && !h.Exists(files.Chain) {
+		files.Chain = ""
+	}
+	return files, present, nil
+}
+
 // StoreCertificate makes a certificate available to both web servers and returns its files. One that is on disk is not
 // fetched again. Whatever is returned was checked: a server that is given a key of another certificate passes its own
 // test and then dies (spec agent-web 8.1). What is written is taken back when c is rolled back.
 func StoreCertificate(ctx context.Context, h *host.Host, c *host.Change, source Certificates, privateDir, id string) (CertificateFiles, error) {
-	if err := CheckCertificateID(id); err != nil {
-		return CertificateFiles{}, err
+	files, present, err := CertificateOnHost(h, privateDir, id)
+	if err != nil {
+		return files, err
 	}
-	files := certificateFiles(privateDir, id)
-	if h.Exists(files.Cert) && h.Exists(files.Key) {
-		if !h.Exists(files.Chain) {
-			files.Chain = ""
-		}
+	if present {
 		return files, CheckKeyPair(h, files.Cert, files.Key)
 	}
 	if source == nil {

@@ -1,0 +1,97 @@
+package apache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/reeve-paas/reeve/handlers"
+)
+
+const (
+	statusAddr    = "127.0.0.1:80"
+	statusTimeout = 5 * time.Second
+	statusLimit   = 1 << 20 // bytes
+)
+
+// GetWebserverStatistics is what Apache's mod_status tells about itself, one text for each of its keys. Where there is
+// nothing to tell, the one key is errmsg: this method never fails.
+//
+// Result:  {"Uptime": "12", "BusyWorkers": "1", "Scoreboard": "W_…", …} or {"errmsg": string}
+// Effects: one request to loopback, of at most 5 s and 1 MiB
+// Source:  spec agent-web 2.5, 6 S15
+func (s *Service) GetWebserverStatistics(ctx context.Context, _ handlers.NoParams) (map[string]string, error) {
+	stats, err := s.statistics(ctx)
+	if err != nil {
+		return map[string]string{"errmsg": err.Error()}, nil
+	}
+	return stats, nil
+}
+
+func (s *Service) statistics(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/server-status?auto", nil)
+	if err != nil {
+		return nil, err
+	}
+	// Nothing of the environment counts: no proxy, and no address but this one.
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.statusAddr)
+	}}
+	resp, err := transport.RoundTrip(req) // follows no redirect
+	if err != nil {
+		return nil, shortly(err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, errors.New("mod_status is not enabled")
+	default:
+		return nil, fmt.Errorf("HTTP Error %d: %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, statusLimit+1))
+	if err != nil {
+		return nil, shortly(err)
+	}
+	if len(body) > statusLimit {
+		return nil, fmt.Errorf("the status page is longer than %d bytes", statusLimit)
+	}
+	stats := parseStatus(string(body))
+	if _, ok := stats["Scoreboard"]; !ok {
+		return nil, fmt.Errorf("what answers at %s is not Apache's status page", s.statusAddr)
+	}
+	return stats, nil
+}
+
+// shortly says an error in the words callers know.
+func shortly(err error) error {
+	switch e, isURL := errors.AsType[*url.Error](err); {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("Connection refused") // the old agent's text
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("timed out")
+	case isURL:
+		return e.Err
+	}
+	return err
+}
+
+// parseStatus reads "key: value" lines. Values may hold colons; the first line of the page has none.
+func parseStatus(text string) map[string]string {
+	stats := map[string]string{}
+	for row := range strings.Lines(text) {
+		if key, value, ok := strings.Cut(row, ":"); ok {
+			stats[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	return stats
+}

@@ -1,0 +1,107 @@
+package apache
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/reeve-paas/reeve/handlers"
+)
+
+func (a *realApache) statistics() map[string]string {
+	a.t.Helper()
+	got, err := a.Methods()["get_webserver_statistics"].Call(a.t.Context(), []byte(`{}`))
+	stats, ok := got.(map[string]string)
+	if err != nil || !ok {
+		a.t.Fatalf("got %v, %v, want an object of strings", got, err)
+	}
+	return stats
+}
+
+func TestConformanceStatistics(t *testing.T) {
+	t.Parallel()
+	a := newRealApache(t)
+	a.statusAddr = fmt.Sprintf("127.0.0.1:%d", a.port)
+	a.start()
+	t.Run("36: without mod_status", func(t *testing.T) {
+		if got := a.statistics(); len(got) != 1 || got["errmsg"] != "mod_status is not enabled" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("35: Apache's own numbers", func(t *testing.T) {
+		const status = "LoadModule status_module /usr/lib/apache2/modules/mod_status.so\nExtendedStatus On\n<Location /server-status>\n   SetHandler server-status\n   Require %s\n</Location>\n"
+		a.write("sites-enabled/status.conf", fmt.Sprintf(status, "all granted"))
+		if err := a.server.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := a.statistics()
+		for _, key := range []string{"Uptime", "Total Accesses", "Total kBytes", "BusyWorkers", "IdleWorkers", "Scoreboard"} {
+			if got[key] == "" {
+				t.Errorf("%s is missing in %v", key, got)
+			}
+		}
+		if strings.Count(got["CurrentTime"], ":") != 2 || got["errmsg"] != "" {
+			t.Errorf("got time %q, %q", got["CurrentTime"], got["errmsg"])
+		}
+		a.write("sites-enabled/status.conf", fmt.Sprintf(status, "all denied"))
+		if err := a.server.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.statistics(); got["errmsg"] != "HTTP Error 403: Forbidden" {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("36: a stopped Apache", func(t *testing.T) {
+		if err := a.server.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.statistics(); len(got) != 1 || got["errmsg"] != "Connection refused" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// S15: whatever answers on the port, nothing else is asked and little is read.
+func TestStatisticsTrustNobody(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another server was asked") }))
+	defer elsewhere.Close()
+	t.Setenv("http_proxy", elsewhere.URL)
+	t.Setenv("HTTP_PROXY", elsewhere.URL)
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"a redirect":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, "HTTP Error 302: Found"},
+		"another program": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "Uptime: 1\n") }, "is not Apache's status page"},
+		"an endless page": {func(w http.ResponseWriter, _ *http.Request) {
+			for range 40 {
+				fmt.Fprint(w, "Scoreboard: ", strings.Repeat("_", statusLimit/32), "\n")
+			}
+		}, "longer than 1048576 bytes"},
+		"a connection that ends": {func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		"an error":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "HTTP Error 500: Internal Server Error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked string
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked = r.Method + " " + r.Host + r.URL.String()
+				c.answer(w, r)
+			}))
+			defer srv.Close()
+			s := &Service{statusAddr: srv.Listener.Addr().(*net.TCPAddr).String()}
+			got, err := s.GetWebserverStatistics(t.Context(), handlers.NoParams{})
+			if err != nil || len(got) != 1 || !strings.Contains(got["errmsg"], c.want) {
+				t.Errorf("got %v, %v, want errmsg %q", got, err, c.want)
+			}
+			if asked != "GET 127.0.0.1/server-status?auto" {
+				t.Errorf("asked %s", asked)
+			}
+		})
+	}
+	if s := New(Options{Host: fakeHost(t).Host}); s.statusAddr != "127.0.0.1:80" {
+		t.Errorf("the default address is %s", s.statusAddr)
+	}
+}
