@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -96,10 +97,8 @@ func loadConfig(path string, explicit bool, flags *pflag.FlagSet, environ func(s
 	case err != nil:
 		return c, err
 	default:
-		dec := yaml.NewDecoder(bytes.NewReader(data))
-		dec.KnownFields(true)
-		if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-			return c, fmt.Errorf("%s: %w", path, err)
+		if err := c.fromFile(path, data); err != nil {
+			return c, err
 		}
 	}
 	set := pflag.NewFlagSet("settings", pflag.ContinueOnError)
@@ -131,6 +130,51 @@ func loadConfig(path string, explicit bool, flags *pflag.FlagSet, environ func(s
 		return c, err
 	}
 	return c, nil
+}
+
+// fromFile reads settings over those of c. Clouds are replaced as a whole, so that a file can leave out the default ones.
+func (c *Config) fromFile(path string, data []byte) error {
+	standard := c.Clouds
+	c.Clouds = nil
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	err := dec.Decode(c)
+	if c.Clouds == nil {
+		c.Clouds = standard
+	}
+	if err == nil && dec.Decode(&yaml.Node{}) != io.EOF {
+		return fmt.Errorf("%s: more than one document", path)
+	}
+	if err == nil || errors.Is(err, io.EOF) { // an empty file changes nothing
+		return nil
+	}
+	problems := []string{err.Error()}
+	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
+		problems = e.Errors
+	}
+	errs := make([]error, len(problems))
+	for i, p := range problems {
+		errs[i] = errors.New(withFile(path, p))
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	yamlLine    = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
+	yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+)
+
+// withFile turns "line 3: …" into "coordinator.yaml:3: …".
+func withFile(path, problem string) string {
+	m := yamlLine.FindStringSubmatch(problem)
+	if m == nil {
+		return path + ": " + problem
+	}
+	text := m[2]
+	if u := yamlUnknown.FindStringSubmatch(text); u != nil {
+		text = fmt.Sprintf("unknown key %q", u[1])
+	}
+	return path + ":" + m[1] + ": " + text
 }
 
 // Validate reports every problem at once.
