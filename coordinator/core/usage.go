@@ -96,16 +96,13 @@ const (
 	gaugeHold = dataInterval + fineGap // how long a gauge is believed
 )
 
-// Usage is what a node used over the last span, in steps; the last one is still going on.
-func (c *Core) Usage(ctx context.Context, id NodeID, m Metric, span, step time.Duration) (Usage, error) {
-	now := c.now()
-	to := now.Truncate(step).Add(step)
-	from := to.Add(-span)
-	samples, err := view(ctx, c.Store, func(r Reader) ([]Sample, error) { return r.Samples(id, from.Add(-coarseGap), to) })
+// Usage is what a node used in the steps from from to to; what has not come yet is missing.
+func (c *Core) Usage(ctx context.Context, id NodeID, m Metric, from, to time.Time, step time.Duration) (Usage, error) {
+	samples, err := view(ctx, c.Store, func(r Reader) ([]Sample, error) { return r.Samples(id, from.Add(-coarseGap), to.Add(coarseGap)) })
 	if err != nil {
 		return Usage{}, err
 	}
-	return usage(samples, m, from, to, step, now.Add(-FineSamples)), nil
+	return usage(samples, m, from, to, step, c.now().Add(-FineSamples)), nil
 }
 
 // usage puts samples, oldest first, into the steps between from and to. Those before fine are thinned out.

@@ -21,7 +21,7 @@ import (
 type GraphCore interface {
 	GraphToken(id core.NodeID, m core.Metric) string
 	GraphNode(ctx context.Context, token string) (core.Node, core.Metric, error)
-	Usage(ctx context.Context, id core.NodeID, m core.Metric, span, step time.Duration) (core.Usage, error)
+	Usage(ctx context.Context, id core.NodeID, m core.Metric, from, to time.Time, step time.Duration) (core.Usage, error)
 }
 
 // GraphOptions configure Graphs. Core is needed.
@@ -230,7 +230,8 @@ func (g *Graphs) render(ctx context.Context, one *graph, f graphFormat) ([]byte,
 	if f.data {
 		step = one.span.data
 	}
-	usage, err := g.opts.Core.Usage(ctx, one.node.ID, one.kind.metric, one.span.span, step)
+	to := one.now.Truncate(step).Add(step) // the last step is still going on
+	usage, err := g.opts.Core.Usage(ctx, one.node.ID, one.kind.metric, to.Add(-one.span.span), to, step)
 	if err != nil {
 		return nil, err
 	}

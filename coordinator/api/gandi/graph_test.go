@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -36,7 +37,7 @@ func newGraphBed(t *testing.T, public string) *graphBed {
 		o.GraphURL = func(n core.Node, metric string, r *http.Request) string { return links.graphs.URL(n, metric, r) }
 	})}
 	links.graphs = gandi.NewGraphs(gandi.GraphOptions{Core: b.core, PublicURL: public})
-	handler, err := api.NewHandler(api.HandlerOptions{}, api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: links.graphs})
+	handler, err := api.NewHandler(api.HandlerOptions{Log: slog.New(slog.NewTextHandler(b.log, nil))}, api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: links.graphs})
 	b.must(err)
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
@@ -313,7 +314,7 @@ func (linkCore) GraphToken(id core.NodeID, m core.Metric) string { return string
 func (l linkCore) GraphNode(context.Context, string) (core.Node, core.Metric, error) {
 	return core.Node{}, core.MetricCPU, l.err
 }
-func (l linkCore) Usage(context.Context, core.NodeID, core.Metric, time.Duration, time.Duration) (core.Usage, error) {
+func (l linkCore) Usage(context.Context, core.NodeID, core.Metric, time.Time, time.Time, time.Duration) (core.Usage, error) {
 	return core.Usage{}, l.err
 }
 

@@ -58,6 +58,8 @@ func methodsOffered() []*method {
 		{"datacenter.list", (*call).datacenterList, false, listOf, "Where instances can be created." + listHelp},
 		{"hosting.datacenter.list", (*call).datacenterList, false, listOf, "The same as datacenter.list."},
 		{"hosting.account.info", (*call).accountInfo, false, keyOnlyStruct, "The account that the API key belongs to."},
+		{"hosting.metric.query", (*call).metricQuery, false, []signature{{"array", "string", "struct"}},
+			"What instances used over time: series of points. The struct has query, resource_id, resource_type 'paas', start, end and optionally sampler."},
 		{"hosting.rating.list", (*call).ratingList, false, listOf, "What the account's resources cost; nothing is charged."},
 		{"hosting.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles of disks; there are none."},
 		{"contact.balance", (*call).contactBalance, false, keyOnlyStruct, "The prepaid balance; nothing is charged."},
