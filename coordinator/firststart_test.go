@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/reeve-paas/reeve/coordinator/auth"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -129,5 +131,16 @@ func TestADamagedFileIsNamed(t *testing.T) {
 	}
 	if err := b.firstStart(t.Context()); err == nil || !strings.Contains(err.Error(), path+".new is damaged; remove it") {
 		t.Errorf("got %v, want the file named and what to do", err)
+	}
+}
+
+func TestALoginTakesEveryPasswordThatIsAllowed(t *testing.T) {
+	long := strings.Repeat("ü", 64) // 128 bytes
+	hash, err := hashLogin(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(long)[:72]); err != nil {
+		t.Errorf("got a hash that does not fit: %v", err)
 	}
 }

@@ -123,12 +123,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
-		HashPassword: func(password string) (string, error) {
-			first := []byte(password)
-			first = first[:min(len(first), 72)] // crypt(3) looks at no more of a password either
-			hash, err := bcrypt.GenerateFromPassword(first, bcrypt.DefaultCost)
-			return string(hash), err
-		},
+		HashPassword: hashLogin,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -144,6 +139,14 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		return nil, err
 	}
 	return c, c.listen(registry)
+}
+
+// hashLogin makes the crypt(3) form of a password for a login on a node. Of a longer password crypt(3), too, looks at the
+// first 72 bytes only.
+func hashLogin(password string) (string, error) {
+	first := []byte(password)
+	hash, err := bcrypt.GenerateFromPassword(first[:min(len(first), 72)], bcrypt.DefaultCost)
+	return string(hash), err
 }
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {

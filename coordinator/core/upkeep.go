@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/operation"
@@ -89,9 +90,18 @@ func (c *Core) enqueueRouter(tx Tx, kind string, n Node) error {
 func (c *Core) Run(ctx context.Context) error {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
+	told := ""
 	for {
-		if err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx)); err != nil && ctx.Err() == nil {
+		err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if text := fmt.Sprint(err); err != nil && text != told { // a cloud may be out of order for days
 			c.Log.Warn("upkeep failed; it is tried again", "err", err)
+			told = text
+		}
+		if err == nil {
+			told = ""
 		}
 		select {
 		case <-ctx.Done():

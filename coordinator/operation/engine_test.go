@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -409,3 +410,47 @@ func TestManyGroupsRunAtOnce(t *testing.T) {
 		wantEnd(t, r.await(t, g.ID), "one: completed")
 	}
 }
+
+func TestCallersReadWhatPublicSays(t *testing.T) {
+	log := &strings.Builder{}
+	var mu sync.Mutex
+	s := openStore(t, t.TempDir())
+	t.Cleanup(func() { s.Close() })
+	def := operation.Definition{Kind: "one", Steps: []operation.Step{{Name: "a", Timeout: 150 * time.Millisecond,
+		Do:   func(context.Context, *operation.Run) error { return errors.New("at /secret") },
+		Undo: func(context.Context, *operation.Run) error { return operation.RetryAfter(time.Hour, "not at /secret") }}}}
+	e, err := operation.New(operation.Options{Driver: s.Driver(), Store: s, Definitions: []operation.Definition{def}, Poll: 2 * time.Millisecond,
+		Log:    slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return log.Write(p) }), nil)),
+		Public: func(id string, err error) string { return fmt.Sprintf("sorry (%t)", id != "" && err != nil) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Store: s}
+	group := r.enqueue(t, "one")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	var g operation.GroupState
+	for !g.Ended {
+		<-tick.C
+		if g, err = s.Group(t.Context(), group.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got, want := g.Operations[0].Error, "sorry (true); a could not be undone: gave up after 150ms: sorry (true)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if text := log.String(); !strings.Contains(text, "err=\"at /secret\"") || !strings.Contains(text, "not at /secret") {
+		t.Errorf("got the log %s, want both errors in full", text)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
