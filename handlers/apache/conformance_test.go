@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -408,6 +409,26 @@ func TestConformanceReconfigure(t *testing.T) {
 			return record.Status != agentapi.OperationInProgress, err
 		})
 		if err != nil || record.Status != agentapi.OperationCompleted || !strings.Contains(fmt.Sprintf("%s", record.Result), "e.test") {
+			t.Errorf("got %+v, %v", record, err)
+		}
+	})
+	t.Run("32, 33: one that fails says why, and a second one beside it is refused", func(t *testing.T) {
+		a.mu.Lock() // the first waits for its turn
+		id, err := call(`{"vhosts": [{"hostname": "f.test", "port": 80, "ssl": 0, "template": "<VirtualHost *:80>\nBogus on\n</VirtualHost>"}]}`)
+		if err != nil {
+			t.Error(err)
+		}
+		_, err = call(`{"vhosts": []}`)
+		if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Class != "AlreadyInProgressError" || !strings.Contains(e.Text, "api.apache.reconfigure") || !strings.Contains(e.Text, fmt.Sprint(id)) {
+			t.Errorf("got %v", err)
+		}
+		a.mu.Unlock()
+		var record agentapi.Operation
+		err = web.Poll(t.Context(), func() (done bool, err error) {
+			record, err = registry.Result(id.(string))
+			return record.Status != agentapi.OperationInProgress && record.Status != agentapi.OperationNew, err
+		})
+		if err != nil || record.Status != agentapi.OperationFailed || record.Error == nil || !strings.Contains(*record.Error, "Bogus") {
 			t.Errorf("got %+v, %v", record, err)
 		}
 	})

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -326,6 +327,13 @@ func TestConformanceTLS(t *testing.T) {
 		n.wants("http://s.test/", "B1")
 		if r := webtest.Get(t, tlsPort, "https://s.test/"); len(r.TLS.PeerCertificates) != 2 {
 			t.Errorf("got %d certificates, want the chain too", len(r.TLS.PeerCertificates))
+		}
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", tlsPort), &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+			if err != nil {
+				t.Fatalf("%s: %v", tls.VersionName(version), err)
+			}
+			conn.Close()
 		}
 	})
 	t.Run("52: plain requests are redirected with path and query once", func(t *testing.T) {
