@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"io/fs"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/reeve-paas/reeve/crypto/envelope"
 	"github.com/reeve-paas/reeve/test/hosts"
 )
 
@@ -253,6 +255,28 @@ func TestPackageLifeOfTheAgent(t *testing.T) {
 		h.Exec(t, "test", "-e", vhost)
 		h.Exec(t, "systemctl", "reload", "apache2.service")
 		wantPage(t, netip.AddrPortFrom(h.Addr, 80), "kept.test", "the kept site")
+	})
+	t.Run("where Scalarizr was, its key is used and kept", func(t *testing.T) {
+		const old = "/etc/scalr/private.d/keys/default"
+		h.Exec(t, "rm", "-r", "/etc/reeve")
+		text := envelope.NewKeyText()
+		h.WriteFile(t, old, 0o400, text)
+		h.Exec(t, "mkdir", "/etc/scalr/private.d/vhosts")
+		dpkg(t, h, "-i", "/tmp/now.deb")
+		if out, err := h.Try(t, "ls", "/etc/reeve/keys"); err != nil || out != "" {
+			t.Errorf("a second key was made: %q, %v", out, err)
+		}
+		answersCPUStat(t, h)
+		h.Exec(t, "reeve-agent", "call", "apache.create_vhost", `{"hostname": "old.test", "port": 80, "ssl": false, "template": `+
+			`"<VirtualHost *:80>\nServerName old.test\nDocumentRoot /srv/kept\n</VirtualHost>\n"}`)
+		dpkg(t, h, "-P", "reeve-agent")
+		h.Exec(t, "test", "-e", "/etc/scalr/private.d/vhosts/old.test-80.vhost.conf")
+		h.Exec(t, "systemctl", "reload", "apache2.service")
+		wantPage(t, netip.AddrPortFrom(h.Addr, 80), "old.test", "the kept site")
+		if got := h.ReadFile(t, old); !bytes.Equal(got, text) {
+			t.Error("Scalarizr's key is another one")
+		}
+		h.Exec(t, "rm", "-r", "/etc/scalr")
 	})
 	t.Run("installing again works and makes a new key", func(t *testing.T) {
 		dpkg(t, h, "-i", "/tmp/now.deb")
