@@ -44,6 +44,10 @@ func (c *Core) EnsureRouter(ctx context.Context) error {
 			if r.State == NodeRunning || r.State == NodeUnreachable {
 				return nil
 			}
+			// A database of before may have the node itself as the subject.
+			if old, err := tx.Operations(OperationFilter{Subject: string(r.ID), Unfinished: true}); err != nil || len(old) > 0 {
+				return err
+			}
 		}
 		ops, err := tx.Operations(OperationFilter{Subject: routerSubject(c.AppCloud)})
 		if err != nil || !c.routerDue(ops) {
