@@ -85,10 +85,13 @@ func (s *Service) editAll(ctx context.Context, arg any, update, reload *agentapi
 			if err != nil {
 				return nil, nil, err
 			}
-			if sameServers(old, list) {
+			if sameServers(old, list) { // also what complete would mend: bytes stay
 				continue
 			}
-			upstreams.items[i] = newItem(withServers(it.n, complete(list)))
+			if list = complete(list); sameServers(old, list) {
+				continue
+			}
+			upstreams.items[i] = newItem(withServers(it.n, list))
 			st.quiet = false
 		}
 		return upstreams, st.proxies, nil
@@ -112,7 +115,9 @@ func (b *backendEntry) join(role string, list []upstreamServer, server upstreamS
 		if !slices.Contains(d.Servers, line.addr) {
 			d.Servers = append(d.Servers, line.addr)
 		}
-		if !slices.ContainsFunc(list, func(o upstreamServer) bool { return o.address() == line.address() && !o.isPlaceholder() }) {
+		if !slices.ContainsFunc(list, func(o upstreamServer) bool {
+			return o.address() == line.address() && o.isPlaceholder() == line.isPlaceholder()
+		}) {
 			list = append(slices.Clone(list), line)
 		}
 	}

@@ -182,6 +182,11 @@ func TestConformanceRoles(t *testing.T) {
 		n.ok("reload_service", `{}`)
 		n.wantsAnswers("r.test", "127.0.0.2 127.0.0.3")
 	})
+	t.Run("a server that looks like a placeholder joins once", func(t *testing.T) {
+		n.ok("add_server_to_role", `{"server": "127.0.0.1 down", "role_id": 123}`)
+		n.idle("add_server_to_role", `{"server": "127.0.0.1 down", "role_id": 123}`)
+		n.wantsAnswers("r.test", "127.0.0.2 127.0.0.3")
+	})
 	t.Run("hostile servers change nothing", func(t *testing.T) {
 		for _, server := range []string{"a;b", "1.2.3.4 evil", "1.2.3.4 weight=0", "x\ny;z"} {
 			n.refuses("ValueError: ", "add_server_to_role", `{"server": %q, "role_id": 123}`, server)

@@ -157,8 +157,11 @@ func (t backendTable) rebuild(upstreams, proxies *file) {
 			for _, loc := range it.n.children("location") {
 				uri := strings.Join(loc.args[1:], " ")
 				for _, name := range passes(loc) {
-					roles := rolesOfName(name, hostname, uri)
-					if u := blocks[name]; u != nil && len(roles) > 0 {
+					u := blocks[name]
+					if u == nil {
+						continue
+					}
+					if roles := rolesOfName(name, hostname, uri); len(roles) > 0 {
 						t[name] = rebuilt(hostname, uri, roles, servers(u))
 						delete(blocks, name)
 					}
