@@ -1,12 +1,14 @@
 package apache
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reeve-paas/reeve/handlers"
 )
@@ -85,9 +87,9 @@ func TestStatisticsTrustNobody(t *testing.T) {
 		"an error":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "HTTP Error 500: Internal Server Error"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var asked string
+			asked := make(chan string, 1)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				asked = r.Method + " " + r.Host + r.URL.String()
+				asked <- r.Method + " " + r.Host + r.URL.String()
 				c.answer(w, r)
 			}))
 			defer srv.Close()
@@ -96,12 +98,23 @@ func TestStatisticsTrustNobody(t *testing.T) {
 			if err != nil || len(got) != 1 || !strings.Contains(got["errmsg"], c.want) {
 				t.Errorf("got %v, %v, want errmsg %q", got, err, c.want)
 			}
-			if asked != "GET 127.0.0.1/server-status?auto" {
-				t.Errorf("asked %s", asked)
+			if got := <-asked; got != "GET 127.0.0.1/server-status?auto" {
+				t.Errorf("asked %s", got)
 			}
 		})
 	}
 	if s := New(Options{Host: fakeHost(t).Host}); s.statusAddr != "127.0.0.1:80" {
 		t.Errorf("the default address is %s", s.statusAddr)
+	}
+}
+
+func TestStatisticsDoNotWaitForASilentServer(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer srv.Close()
+	s := &Service{statusAddr: srv.Listener.Addr().String()}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // sooner than the method's own limit
+	defer cancel()
+	if got, err := s.GetWebserverStatistics(ctx, handlers.NoParams{}); err != nil || got["errmsg"] != "timed out" {
+		t.Errorf("got %v, %v, want timed out", got, err)
 	}
 }
