@@ -26,8 +26,6 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-func randomText() string { return rand.Text() }
-
 // beside opens the data for a short command next to a running coordinator.
 func (a *app) beside(ctx context.Context) (*base, error) {
 	cfg, err := a.config()

@@ -24,7 +24,7 @@ const (
 
 const (
 	dataMount = "/srv/data"
-	appsBase  = dataMount + "/apps"
+	appsBase  = "/srv/apps" // bound from the volume
 )
 
 func (c *Core) appOperations() []operation.Definition {
@@ -175,9 +175,12 @@ func (c *Core) mountVolume(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	params := agentapi.MountVolumeParams{Device: vol.Device, MPoint: dataMount}
+	// A bound directory's unit does not start before its volume is there: at a boot the web server would fail for want of
+	// its sites, and the database would begin an empty one.
+	params := agentapi.MountVolumeParams{Device: vol.Device, MPoint: dataMount,
+		Binds: []agentapi.BindMount{{Source: "apps", Target: appsBase, Unit: "apache2.service"}}}
 	if app.Engine == "mysql" {
-		params.Binds = []agentapi.BindMount{{Source: "mysql", Target: "/var/lib/mysql", Unit: "mariadb.service"}}
+		params.Binds = append(params.Binds, agentapi.BindMount{Source: "mysql", Target: "/var/lib/mysql", Unit: "mariadb.service"})
 	}
 	_, err = agent.MountVolume(ctx, params)
 	return classified(err, Internal, ObjVolume, "mount the data volume")

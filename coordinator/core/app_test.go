@@ -53,7 +53,7 @@ func TestAnAppComesUp(t *testing.T) {
 	if env := deployed.Env; string(env["MYSQL_PASSWORD"]) != user || string(env["DATABASE_URL"]) != "mysql://app:"+user+"@localhost/app" {
 		t.Errorf("got an environment that does not open the database: %d members", len(env))
 	}
-	if deployed.Platform != "php" || deployed.Base != "/srv/data/apps" || deployed.Login.User != fmt.Sprint(app.Login) || deployed.Login.PasswordHash != "hash of "+password {
+	if deployed.Platform != "php" || deployed.Base != "/srv/apps" || deployed.Login.User != fmt.Sprint(app.Login) || deployed.Login.PasswordHash != "hash of "+password {
 		t.Errorf("got the app %+v on its host", deployed)
 	}
 	if h.mounted == "" || !h.enabled["mysql"] || !h.started["mysql"] || !h.enabled["apache"] || !h.started["apache"] {

@@ -4,6 +4,10 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -74,6 +78,39 @@ func TestInstanceThroughGandi(t *testing.T) {
 			urls, _ := graphs[metric].([]any)
 			if len(urls) == 0 {
 				t.Errorf("no graph of %s", metric)
+			}
+		}
+	})
+	t.Run("files are reached over SFTP as paas.info says, with the chosen password", func(t *testing.T) {
+		var info struct {
+			Server string `json:"ftp_server"`
+			User   int    `json:"user"`
+		}
+		s.mustGandi(&info, "paas.info", id)
+		cmd := exec.Command("sshpass", "-e", "sftp", "-q", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oPubkeyAuthentication=no",
+			fmt.Sprintf("%d@%s", info.User, info.Server))
+		cmd.Env = append(os.Environ(), "SSHPASS=correct-horse-42")
+		cmd.Stdin = strings.NewReader("ls current/htdocs\n")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "index.php") {
+			t.Errorf("got %q, %v, want the list of the site's files", out, err)
+		}
+	})
+	t.Run("the links of graph_urls open to pictures", func(t *testing.T) {
+		var info struct {
+			Servers []struct {
+				Graphs map[string][]string `json:"graph_urls"`
+			} `json:"servers"`
+		}
+		s.mustGandi(&info, "paas.info", id)
+		for metric, urls := range info.Servers[0].Graphs {
+			answer, err := http.Get(urls[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Body.Close()
+			if kind := answer.Header.Get("Content-Type"); answer.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "image/") {
+				t.Errorf("%s: got %s %s, want a picture", metric, answer.Status, kind)
 			}
 		}
 	})
