@@ -112,11 +112,7 @@ func (d *Driver) teardown(ctx context.Context) error {
 	if err := d.loadNodes(); err != nil {
 		return core.Wrap(core.Unavailable, core.ObjCloud, err, "read the nodes")
 	}
-	var errs []error
-	for _, n := range d.nodes {
-		errs = append(errs, n.acquire(ctx), d.destroy(ctx, n))
-		n.release()
-	}
+	errs := d.destroyAll(ctx)
 	volumes, err := d.Volumes(ctx)
 	errs = append(errs, err)
 	for _, v := range volumes {
@@ -128,6 +124,20 @@ func (d *Driver) teardown(ctx context.Context) error {
 		return core.Wrap(core.Unavailable, core.ObjCloud, err, "remove the instance")
 	}
 	return os.RemoveAll(d.opts.StateDir)
+}
+
+// destroyAll destroys every node it gets hold of and returns why others stay.
+func (d *Driver) destroyAll(ctx context.Context) []error {
+	var errs []error
+	for _, n := range d.nodes {
+		if err := n.acquire(ctx); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, d.destroy(ctx, n))
+		n.release()
+	}
+	return errs
 }
 
 // Leftovers names everything on this host that still belongs to an instance: what a test looks for after a teardown.
