@@ -80,7 +80,7 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 	if strings.ContainsAny(o.CacheDir, ":,\\") || !filepath.IsAbs(o.CacheDir) {
 		return Image{}, core.Errorf(core.Invalid, core.ObjImage, "image cache %q: want an absolute path without : , \\", o.CacheDir)
 	}
-	if err := os.MkdirAll(o.CacheDir, 0o755); err != nil {
+	if err := privateDir(o.CacheDir); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "image cache")
 	}
 	lock, err := lockFileContext(ctx, filepath.Join(o.CacheDir, "lock"), func() { progress("wait", 0, 0, "another build is under way") })
@@ -139,6 +139,23 @@ func Images(cache string) ([]Image, error) {
 	return images, nil
 }
 
+// privateDir makes a directory that root alone can enter, also when it is there with another mode: an image holds
+// set-user-ID root programs, which users of the host must not reach. Nodes do not mind, because the kernel follows the path
+// of a lower directory once, when root mounts it.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if st.Mode()&fs.ModeSticky != 0 {
+		return fmt.Errorf("%s is shared with other users; name a directory of its own, such as %s", dir, filepath.Join(dir, "reeve-images"))
+	}
+	return os.Chmod(dir, 0o700)
+}
+
 // lockFileContext waits for a lock until ctx ends, and says so when it must.
 func lockFileContext(ctx context.Context, path string, waiting func()) (*os.File, error) {
 	for first := true; ; first = false {
@@ -162,7 +179,7 @@ func buildBase(ctx context.Context, home string, r recipe, lock *os.File, progre
 		progress("base", 1, 1, "already there")
 		return nil
 	}
-	if err := os.MkdirAll(home, 0o755); err != nil {
+	if err := privateDir(home); err != nil {
 		return err
 	}
 	tmp := filepath.Join(home, dirRootfs+".new")

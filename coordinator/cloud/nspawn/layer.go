@@ -42,6 +42,9 @@ func buildAgentLayer(ctx context.Context, home, deb string, progress Progress) (
 
 // installLayer fills <tmp>/root by installing deb in a chroot on an overlay over base.
 func installLayer(ctx context.Context, base, tmp, deb string) (err error) {
+	if err := privateDir(tmp); err != nil {
+		return err
+	}
 	upper, work, merged := filepath.Join(tmp, dirLayer), filepath.Join(tmp, "work"), filepath.Join(tmp, "merged")
 	for _, dir := range []string{upper, work, merged} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

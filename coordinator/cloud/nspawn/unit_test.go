@@ -1,6 +1,8 @@
 package nspawn
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -494,4 +497,56 @@ func TestMainAnswersOnlyItsOwnCommand(t *testing.T) {
 			t.Errorf("%q: handled", args)
 		}
 	}
+}
+
+func TestDestroyingAllLeavesWhatSomebodyElseIsChanging(t *testing.T) {
+	d := &Driver{nodes: map[string]*node{}}
+	held := newNode(t.TempDir(), record{ID: "held"})
+	free := newNode(t.TempDir(), record{ID: "free"}) // without a record there is nothing to end
+	d.nodes["held"], d.nodes["free"] = held, free
+	if err := held.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := errors.Join(d.destroyAll(ctx)...); core.KindOf(err) != core.Busy {
+		t.Errorf("got %v, want busy", err)
+	}
+	if _, there := d.nodes["held"]; !there {
+		t.Error("a node was destroyed while somebody else was changing it")
+	}
+	if len(held.busy) != 1 {
+		t.Error("the right to change the node was taken from its holder")
+	}
+}
+
+func TestImagesAreForRootAlone(t *testing.T) {
+	t.Run("a directory that others could enter is closed", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "images")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := privateDir(dir); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := st.Mode().Perm(); got != 0o700 {
+			t.Errorf("got mode %o, want 700", got)
+		}
+	})
+	t.Run("one that is everybody's is refused and stays as it is", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+		if err := privateDir(dir); err == nil {
+			t.Error("got no error")
+		}
+		if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o777 {
+			t.Errorf("got %v, %v; want mode 777", st.Mode(), err)
+		}
+	})
 }
