@@ -4,7 +4,8 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED = 0
 BASE_VERSION := 0.1.0
-VERSION := $(BASE_VERSION)$(shell git rev-parse --short=9 HEAD 2>/dev/null | sed 's/^/+/')
+# The commit's date in UTC comes first, so that a later commit is a later version for dpkg and rpm.
+VERSION := $(BASE_VERSION)$(shell TZ=UTC git log -1 --abbrev=9 --date=format-local:%Y%m%d%H%M%S --format=+%cd.%h 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS := bin/tools
 
@@ -51,7 +52,7 @@ image: package ## build the node image of the nspawn cloud, with progress (needs
 demo: ## a PHP + MySQL instance on this machine, from nothing, in one command (needs root)
 	@bash packaging/demo/up
 
-demo-down: ## remove every trace of the demo
+demo-down: ## remove nodes, networks and data of the demo
 	@bash packaging/demo/down
 
 fuzz: ## fuzz every parser for 20 s each (FUZZTIME=…)
