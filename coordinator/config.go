@@ -39,6 +39,10 @@ type Config struct {
 	ImageCache   string   `yaml:"image_cache"`   // where built node images are kept
 	SSHKeys      []string `yaml:"ssh_keys"`      // public keys let in as root on every node
 
+	GitHost     string `yaml:"git_host"`     // shown as git_server; "" means the instance's own node, for this and the next two
+	FTPHost     string `yaml:"ftp_host"`     // shown as ftp_server
+	ConsoleHost string `yaml:"console_host"` // shown in console
+
 	HostedZones []string `yaml:"hosted_zones"` // names in them need no proof of ownership
 	Resolver    string   `yaml:"resolver"`     // host:port asked for that proof; "" means the system's
 	MaxApps     int      `yaml:"max_apps"`     // per account; 0 means no limit
@@ -83,6 +87,9 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.StringVar(&c.AppCloud, "app-cloud", c.AppCloud, "cloud that apps run on")
 	f.StringVar(&c.AgentPackage, "agent-package", c.AgentPackage, ".deb of the agent for node images")
 	f.StringVar(&c.ImageCache, "image-cache", c.ImageCache, "directory of built node images")
+	f.StringVar(&c.GitHost, "git-host", c.GitHost, "host name shown as git_server; empty means the instance's own node")
+	f.StringVar(&c.FTPHost, "ftp-host", c.FTPHost, "host name shown as ftp_server; empty means the instance's own node")
+	f.StringVar(&c.ConsoleHost, "console-host", c.ConsoleHost, "host name shown as console; empty means the instance's own node")
 	f.StringSliceVar(&c.HostedZones, "hosted-zones", c.HostedZones, "zones whose names need no proof of ownership")
 	f.StringVar(&c.Resolver, "resolver", c.Resolver, "host:port of the DNS server asked for proofs of ownership")
 	f.IntVar(&c.MaxApps, "max-apps", c.MaxApps, "apps per account; 0 means no limit")

@@ -135,6 +135,9 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if err != nil {
 		return nil, err
 	}
+	if err := c.core.ForgetPools(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.firstStart(ctx); err != nil {
 		return nil, err
 	}
@@ -151,7 +154,8 @@ func hashLogin(password string) (string, error) {
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {
 	graphs := gandi.NewGraphs(gandi.GraphOptions{Core: c.core, PublicURL: c.cfg.PublicURL, Log: c.log})
-	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL})
+	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL,
+		GitHost: c.cfg.GitHost, FTPHost: c.cfg.FTPHost, ConsoleHost: c.cfg.ConsoleHost})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself

@@ -72,9 +72,6 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	if err != nil {
 		return pl, nil, err
 	}
-	if !cloud.Info().Agents || !cloud.Info().Volumes {
-		return pl, nil, Errorf(Unsupported, ObjCloud, "apps need a cloud whose nodes run our agent and have volumes; %q has not", c.AppCloud)
-	}
 	switch n := utf8.RuneCountInString(spec.Name); {
 	case n == 0:
 		bad("name", ProblemTooShort, "a name has at least one character")
@@ -130,6 +127,14 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	if !goodPassword(spec.Password) {
 		bad("password", ProblemPassword, "a password has 8 to 64 printable characters and no colon")
 	}
+	routes, more, err := c.checkRoutes(ctx, p.Account.ID, spec.Routes)
+	pl.routes = routes
+	if problems = append(problems, more...); err != nil || len(problems) > 0 {
+		return pl, problems, err // what the caller can mend comes first
+	}
+	if !cloud.Info().Agents || !cloud.Info().Volumes {
+		return pl, nil, Errorf(Unsupported, ObjCloud, "apps need a cloud whose nodes run our agent and have volumes; %q has not", c.AppCloud)
+	}
 	images, err := cloud.Images(ctx)
 	if err != nil {
 		return pl, nil, err
@@ -138,9 +143,7 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 		return pl, nil, Errorf(Unavailable, ObjImage, "there is no node image yet; build one with: reeve-coordinator image build")
 	}
 	pl.image = images[0]
-	routes, more, err := c.checkRoutes(ctx, p.Account.ID, spec.Routes)
-	pl.routes = routes
-	return pl, append(problems, more...), err
+	return pl, nil, nil
 }
 
 func printable(s string) bool {

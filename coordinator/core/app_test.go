@@ -257,3 +257,26 @@ func TestOneNameForManyAtOnceHasOneWinner(t *testing.T) {
 		t.Errorf("got %d winners and %d apps, want one with three operations", won, len(apps))
 	}
 }
+
+func TestAnAppWhoseNodeDoesNotAnswerIsStopped(t *testing.T) {
+	t.Parallel()
+	b := newBed(t).work()
+	b.router()
+	app, ops := b.create(spec())
+	b.ends(ops...)
+	for _, want := range []struct {
+		node core.NodeState
+		app  core.AppState
+	}{{core.NodeUnreachable, core.AppStopped}, {core.NodeRunning, core.AppRunning}} {
+		n := b.nodes(core.NodeFilter{AppID: app.ID})[0]
+		n.State = want.node
+		b.must(b.store.Update(t.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
+		one, err := b.App(t.Context(), b.alice, app.Num)
+		b.must(err)
+		all, err := b.Apps(t.Context(), b.alice)
+		b.must(err)
+		if one.State != want.app || all[0].State != want.app {
+			t.Errorf("node %s: got the app %s, in the list %s, want %s", want.node, one.State, all[0].State, want.app)
+		}
+	}
+}

@@ -16,7 +16,19 @@ func (c *Core) AppsPage(ctx context.Context, p Principal, offset, limit int) ([]
 	if err := known(p); err != nil {
 		return nil, err
 	}
-	return view(ctx, c.Store, func(r Reader) ([]App, error) { return r.Apps(p.Account.ID, offset, limit) })
+	apps, err := view(ctx, c.Store, func(r Reader) ([]App, error) { return r.Apps(p.Account.ID, offset, limit) })
+	for i := range apps {
+		apps[i].State = apps[i].seen()
+	}
+	return apps, err
+}
+
+// seen is the app's state as its node's makes it look: one whose node does not answer is stopped, whatever is wanted.
+func (a App) seen() AppState {
+	if a.State == AppRunning && slices.ContainsFunc(a.Nodes, func(n Node) bool { return n.State == NodeUnreachable || n.State == NodeFailed }) {
+		return AppStopped
+	}
+	return a.State
 }
 
 // CountApps counts the caller's apps.
@@ -29,7 +41,9 @@ func (c *Core) CountApps(ctx context.Context, p Principal) (int, error) {
 
 // App is one app of the caller. What is not theirs does not exist.
 func (c *Core) App(ctx context.Context, p Principal, num int64) (App, error) {
-	return view(ctx, c.Store, func(r Reader) (App, error) { return ownApp(r, p, num) })
+	app, err := view(ctx, c.Store, func(r Reader) (App, error) { return ownApp(r, p, num) })
+	app.State = app.seen()
+	return app, err
 }
 
 func ownApp(r Reader, p Principal, num int64) (App, error) {

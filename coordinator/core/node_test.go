@@ -272,3 +272,12 @@ func TestNodesOfAppsAndRoutersAreNotStopped(t *testing.T) {
 		t.Errorf("got %d nodes on the cloud, want all three", len(nodes))
 	}
 }
+
+func TestPoolsInMemoryEndWithTheProcess(t *testing.T) {
+	t.Parallel()
+	b := inMemory(t)
+	_, err := b.StartNode(t.Context(), anyone, "mem", node("one"))
+	b.must(err)
+	b.must(b.ForgetPools(t.Context()))
+	b.wantPool()
+}

@@ -115,6 +115,28 @@ func (c *Core) Run(ctx context.Context) error {
 	}
 }
 
+// ForgetPools drops the pools of clouds that keep their nodes in memory: those nodes ended with the last process. It is
+// called before anybody is served.
+func (c *Core) ForgetPools(ctx context.Context) error {
+	return c.Store.Update(ctx, func(tx Tx) error {
+		for _, name := range c.Clouds.Names() {
+			if cloud, ok := c.Clouds.Cloud(name); !ok || !cloud.Info().InMemory {
+				continue
+			}
+			rows, err := tx.Allocations(c.Clouds.Canonical(name))
+			if err != nil {
+				return err
+			}
+			for _, a := range rows {
+				if err := tx.DeleteAllocation(a.Num); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
 func (c *Core) restartStopped(ctx context.Context) error {
 	nodes, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
 	if err != nil {
