@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Host         *host.Host
 	PrivateDir   string           // holds vhosts/ and keys/; "" means web.PrivateDir
+	Closed       []string         // more directories that no document root or log may lie in: the agent's state and keys
 	Certificates web.Certificates // where certificates come from that are not on this host; nil means nowhere
 	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
 	StatusAddr   string           // where Apache answers on loopback, for statistics; "" means 127.0.0.1:80
@@ -30,6 +31,7 @@ type Service struct {
 	host         *host.Host
 	layout       *host.Layout
 	privateDir   string
+	closed       []string // directories that no document root or log may lie in, besides the system's
 	certificates web.Certificates
 	operations   Operations
 	statusAddr   string
@@ -53,6 +55,10 @@ func New(o Options) *Service {
 	}
 	if s.privateDir == "" {
 		s.privateDir = web.PrivateDir(o.Host)
+	}
+	s.closed = []string{s.privateDir}
+	for _, dir := range o.Closed {
+		s.closed = append(s.closed, path.Clean(dir))
 	}
 	if s.statusAddr == "" {
 		s.statusAddr = statusAddr
@@ -94,25 +100,15 @@ func (s *Service) includePath() string { return path.Join(s.layout.ApacheEnabled
 
 const vhostSuffix = ".vhost.conf"
 
-// Start implements handlers.Starter: it takes back the change that a killed agent left unconfirmed, and makes Apache read
-// the virtual hosts. A host without Apache is left alone.
+// Start implements handlers.Starter: it takes back the change that a killed agent left unconfirmed. Nothing else changes:
+// Apache reads our virtual hosts from the first change on that a caller asks for. A host without Apache is left alone.
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.host.Exists(s.layout.ApacheConf) {
 		return nil
 	}
-	if err := s.recover(ctx); err != nil {
-		return err
-	}
-	l, err := s.load()
-	if err != nil {
-		return err
-	}
-	if l.vhostsInMain || l.ours {
-		return nil
-	}
-	return s.apply(ctx, l, change{}, false)
+	return s.recover(ctx)
 }
 
 // recover takes back an interrupted change. Apache may have read it, or may have died of it.

@@ -2,6 +2,7 @@ package apache
 
 import (
 	"context"
+	"errors"
 	"path"
 	"regexp"
 	"slices"
@@ -37,7 +38,7 @@ func (s *Service) change(ctx context.Context, reload bool, prepare func(context.
 	if err != nil {
 		return err
 	}
-	if err := s.apply(ctx, l, ch, reload); err != nil {
+	if err := s.apply(ctx, l, c, ch, reload); err != nil {
 		return err
 	}
 	c.Commit()
@@ -54,9 +55,9 @@ func (s *Service) rollback(c interface{ Rollback() error }) {
 //
 // The happy path runs Apache's test once. Whether the configuration was broken before is only asked when that test fails,
 // and the reload of the unit repeats the test anyway.
-func (s *Service) apply(ctx context.Context, l *loaded, ch change, reload bool) error {
+func (s *Service) apply(ctx context.Context, l *loaded, c *host.Change, ch change, reload bool) error {
 	ctx = context.WithoutCancel(ctx) // a caller who hangs up now leaves no half change
-	st, err := s.stage(l, ch)
+	st, err := s.stage(l, c, ch)
 	if err != nil {
 		return err
 	}
@@ -82,24 +83,27 @@ func (s *Service) apply(ctx context.Context, l *loaded, ch change, reload bool) 
 	if err := st.Apply(); err != nil {
 		return err
 	}
-	if reload {
-		if err := s.server.Reload(ctx); err != nil {
-			return s.undo(ctx, st, before.Running(), err)
-		}
+	if !reload {
+		return st.Commit()
 	}
-	return st.Commit()
+	if err = s.server.Reload(ctx); err == nil {
+		err = st.Commit()
+	}
+	if err != nil {
+		s.undo(ctx, c, st, before.Running())
+	}
+	return err
 }
 
-// undo puts the old files back after Apache did not take the new ones, and gets Apache going again with them.
-func (s *Service) undo(ctx context.Context, st *stagedSites, wasRunning bool, cause error) error {
-	if err := st.Rollback(); err != nil {
+// undo puts everything back after Apache did not take a change, or the change could not be kept, and makes Apache read what
+// is there again.
+func (s *Service) undo(ctx context.Context, c *host.Change, st *stagedSites, wasRunning bool) {
+	if err := errors.Join(st.Rollback(), c.Rollback()); err != nil {
 		s.log.Error("put the old virtual hosts back", "err", err)
-		return cause
 	}
 	if err := s.server.Recover(ctx, wasRunning); err != nil {
 		s.log.Error("bring Apache back after a failed change", "err", err)
 	}
-	return cause
 }
 
 // stagedSites is a staged change with the main configuration that tests it.
@@ -108,12 +112,12 @@ type stagedSites struct {
 	main string // path of the main configuration for the test
 }
 
-func (s *Service) stage(l *loaded, ch change) (*stagedSites, error) {
+func (s *Service) stage(l *loaded, c *host.Change, ch change) (*stagedSites, error) {
 	if !l.oursReached && !l.vhostsInMain {
 		return nil, s.notIncluded()
 	}
 	for _, dir := range []string{s.privateDir, s.vhostDir()} {
-		if err := s.host.MkdirAll(dir, 0o755); err != nil {
+		if err := c.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 	}

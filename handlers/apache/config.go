@@ -16,7 +16,6 @@ type loaded struct {
 	modules      map[string]bool
 	errorLog     string // path of the server's own log, "" when it is not a file
 	vhostsInMain bool   // the main file includes our virtual hosts by itself
-	ours         bool   // our include file was read
 	oursReached  bool   // a file of its name and place would be read
 }
 
@@ -148,9 +147,6 @@ func (w *walker) include(pattern string, depth int) {
 		if st.IsDir() {
 			w.include(path.Join(p, "*"), depth+1)
 			continue
-		}
-		if p == w.s.includePath() {
-			w.l.ours = true
 		}
 		if w.files++; w.files > maxIncludeFiles {
 			return

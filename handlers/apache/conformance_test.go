@@ -156,7 +156,10 @@ func TestConformanceCreateVHost(t *testing.T) {
 		}
 	})
 	t.Run("S13: the system's own directories are no document roots", func(t *testing.T) {
-		for _, root := range []string{"/", "/etc", "/usr", "/proc/x", "/var/../etc", "/dev/shm/x", a.privateDir + "/x"} {
+		for _, root := range []string{
+			"/", "/etc", "/usr", "/proc/x", "/var/../etc", "/dev/shm/x", a.privateDir + "/x", "/etc/reeve/private.d/keys", "/root/site/www",
+			"/boot/a/b", "/sys/kernel", "/run/user/0/www", "/var/run/www",
+		} {
 			a.refuses("ValueError: ", a.params("x.test", a.port, fmt.Sprintf("<VirtualHost *:%d>\nDocumentRoot %s\n</VirtualHost>", a.port, root)))
 		}
 	})

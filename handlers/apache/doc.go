@@ -12,8 +12,8 @@
 //	keys/https_<id>.crt, .key, -ca.crt    certificates, shared with nginx
 //	.vhosts-staging/                      a change that is being tested; empty or absent otherwise
 //
-// and zz-reeve.conf in Apache's directory of sites, which includes the virtual hosts after everybody else's, and, only when
-// set_default_ssl_certificate is called, the certificate directives of the packaged TLS site.
+// and zz-reeve.conf in Apache's directory of sites, made by the first change a caller asks for, which includes the virtual
+// hosts after everybody else's, and, only when set_default_ssl_certificate is called, the certificate directives of the packaged TLS site.
 //
 // A change is rendered, staged and tested by Apache itself before anything that Apache reads is touched: the test gets a
 // copy of the main configuration that includes the staged files in place of the live ones. Then the files move into place

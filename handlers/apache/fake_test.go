@@ -2,8 +2,10 @@ package apache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -34,9 +36,6 @@ func fakeHost(tb testing.TB) *hosttest.Host {
 	h.WriteText("/etc/passwd", fmt.Sprintf("root:x:0:0::/root:/bin/sh\nwww-data:x:%d:%d::/var/www:/bin/false\n", os.Getuid(), os.Getgid()))
 	h.Runner.Succeed("apache2ctl")
 	h.Units.SetRunning("apache2.service")
-	if err := fakeService(h).Start(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
 	return h
 }
 
@@ -195,8 +194,24 @@ func TestStart(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("includes the virtual hosts once, after everybody else's", func(t *testing.T) {
+	t.Run("leaves a host alone that no agent has seen", func(t *testing.T) {
 		h := fakeHost(t)
+		before := h.Tree("/")
+		if err := fakeService(h).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Tree("/"); got != before {
+			t.Errorf("got\n%s\nwant\n%s", got, before)
+		}
+		if got := h.Calls(); len(got) != 0 {
+			t.Errorf("it did %q", got)
+		}
+	})
+	t.Run("leaves the include of the virtual hosts, after everybody else's, to the first change", func(t *testing.T) {
+		h := fakeHost(t)
+		if err := fakeCreate(h, fakeTemplate); err != nil {
+			t.Fatal(err)
+		}
 		want := "# Written by reeve-agent, which puts it back: the virtual hosts it manages.\n<IfDefine !REEVE_STAGED>\n" +
 			"   IncludeOptional /etc/reeve/private.d/vhosts/*.vhost.conf\n</IfDefine>\n"
 		if got := h.Text("/etc/apache2/sites-enabled/zz-reeve.conf"); got != want {
@@ -222,14 +237,11 @@ func TestStart(t *testing.T) {
 			staged = string(data)
 			return host.Output{}, err
 		})
-		if err := fakeService(h).Start(t.Context()); err != nil {
+		if err := fakeCreate(h, fakeTemplate); err != nil {
 			t.Fatal(err)
 		}
 		if h.Exists("/etc/apache2/sites-enabled/zz-reeve.conf") {
 			t.Error("the virtual hosts are included twice")
-		}
-		if err := fakeCreate(h, fakeTemplate); err != nil {
-			t.Fatal(err)
 		}
 		if !h.Exists("/etc/scalr/private.d/vhosts/a.test-80.vhost.conf") {
 			t.Error("the vhost is not where the older agent kept them")
@@ -242,7 +254,7 @@ func TestStart(t *testing.T) {
 	t.Run("says what to do when Apache would not read the virtual hosts", func(t *testing.T) {
 		h := hosttest.New(t)
 		h.WriteText("/etc/apache2/apache2.conf", "ServerName x\n")
-		err := fakeService(h).Start(t.Context())
+		_, err := fakeService(h).DeleteVHosts(t.Context(), agentapi.DeleteVHostsParams{})
 		if err == nil || !strings.Contains(err.Error(), "add 'IncludeOptional /etc/reeve/private.d/vhosts/*.vhost.conf'") {
 			t.Errorf("got %v", err)
 		}
@@ -281,6 +293,9 @@ func TestAStoppedApacheIsStarted(t *testing.T) {
 func TestALinkInTheVHostDirectoryIsNotFollowed(t *testing.T) {
 	h := fakeHost(t)
 	h.WriteText("/etc/victim", "precious")
+	if err := h.MkdirAll("/etc/reeve/private.d/vhosts", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Symlink("/etc/victim", h.Path("/etc/reeve/private.d/vhosts/a.test-80.vhost.conf")); err != nil {
 		t.Fatal(err)
 	}
@@ -295,6 +310,9 @@ func TestALinkInTheVHostDirectoryIsNotFollowed(t *testing.T) {
 func TestAKilledChangeIsTakenBackByTheNextCallToo(t *testing.T) {
 	for _, wasRunning := range []bool{true, false} {
 		h := fakeHost(t)
+		if err := h.MkdirAll("/etc/reeve/private.d/vhosts", 0o755); err != nil {
+			t.Fatal(err)
+		}
 		st, err := h.Stage("/etc/reeve/private.d/.vhosts-staging")
 		if err != nil {
 			t.Fatal(err)
@@ -321,6 +339,104 @@ func TestAKilledChangeIsTakenBackByTheNextCallToo(t *testing.T) {
 		}
 		if got := h.Units.Running("apache2.service"); got != wasRunning {
 			t.Errorf("Apache ran before: %v, runs after: %v", wasRunning, got)
+		}
+	}
+}
+
+// uncommitted makes the first reload of a change keep its journal from being removed.
+type uncommitted struct {
+	host.Units
+	journal string
+	reloads int
+}
+
+func (u *uncommitted) Reload(ctx context.Context, unit string) error {
+	if u.reloads++; u.reloads == 1 {
+		if err := errors.Join(os.Remove(u.journal), os.MkdirAll(filepath.Join(u.journal, "full"), 0o700)); err != nil {
+			return err
+		}
+	}
+	return u.Units.Reload(ctx, unit)
+}
+
+func TestAChangeThatCannotBeKeptIsNotServedEither(t *testing.T) {
+	h := fakeHost(t)
+	units := &uncommitted{Units: h.Units, journal: h.Path("/etc/reeve/private.d/.vhosts-staging/journal.json")}
+	s := New(Options{Host: host.New(host.Options{Root: h.Root, Runner: h.Runner, Units: units, Layout: &host.Debian}), Settle: 1})
+	_, err := s.CreateVHost(t.Context(), agentapi.CreateVHostParams{Hostname: "a.test", Port: "80", Template: fakeTemplate})
+	if err == nil {
+		t.Fatal("got no error of a change that was not kept")
+	}
+	for _, name := range []string{"/etc/reeve/private.d/vhosts/a.test-80.vhost.conf", "/etc/apache2/sites-enabled/zz-reeve.conf", "/srv/a"} {
+		if h.Exists(name) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if units.reloads != 2 {
+		t.Errorf("got %d reloads, want one for the change and one after it was taken back", units.reloads)
+	}
+}
+
+func TestANameThatDoesNotFitAFileIsRefusedBeforeAnything(t *testing.T) {
+	name := func(n int) string { // n characters, in labels of at most 50
+		s := strings.Repeat(strings.Repeat("a", 49)+".", n/50+1)[:n]
+		return strings.TrimSuffix(s, ".")
+	}
+	const suffix = len("-80.vhost.conf")
+	for _, n := range []int{host.MaxStagedName - suffix + 1, 243, 253} {
+		h := fakeHost(t)
+		before := h.Tree("/")
+		s := fakeService(h)
+		create := agentapi.CreateVHostParams{Hostname: name(n), Port: "80", Template: fakeTemplate}
+		_, createErr := s.CreateVHost(t.Context(), create)
+		_, setErr := s.Reconfigure(t.Context(), agentapi.ReconfigureVHostsParams{VHosts: []agentapi.VHost{{Hostname: create.Hostname, Port: "80", Template: fakeTemplate}}, Async: new(agentapi.Bool(false))})
+		_, updateErr := s.UpdateVHost(t.Context(), agentapi.UpdateVHostParams{Signature: agentapi.VHostRef{Hostname: "a.test", Port: "80"}, Hostname: new(agentapi.Text(name(n)))})
+		for call, err := range map[string]error{"create_vhost": createErr, "reconfigure": setErr, "update_vhost": updateErr} {
+			e, ok := errors.AsType[*agentapi.Error](err)
+			if !ok || e.Class != "ValueError" || strings.Contains(err.Error(), "/") {
+				t.Errorf("%s with %d characters: got %v, want a ValueError without a path", call, n, err)
+			}
+		}
+		if got := h.Tree("/"); got != before || len(h.Calls()) != 0 {
+			t.Errorf("%d characters: got\n%s\nwant\n%s; calls %q", n, got, before, h.Calls())
+		}
+	}
+	h := fakeHost(t)
+	longest := agentapi.CreateVHostParams{Hostname: name(host.MaxStagedName - suffix), Port: "80", Template: fakeTemplate}
+	if _, err := fakeService(h).CreateVHost(t.Context(), longest); err != nil {
+		t.Errorf("the longest name that fits: got %v", err)
+	}
+	_, err := fakeService(h).DeleteVHosts(t.Context(), agentapi.DeleteVHostsParams{VHosts: []agentapi.VHostRef{{Hostname: name(243), Port: "80"}}})
+	if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Class != "ValueError" {
+		t.Errorf("delete_vhosts with 243 characters: got %v, want a ValueError", err)
+	}
+}
+
+func TestDocumentRootsAndLogsStayOutOfClosedDirectories(t *testing.T) {
+	h := fakeHost(t)
+	before := h.Tree("/")
+	s := New(Options{Host: h.Host, Settle: 1, Closed: []string{"/var/lib/reeve-agent/", "/opt/keys"}})
+	create := func(root, log string) error {
+		template := "<VirtualHost *:80>\nServerName a.test\nDocumentRoot " + root + "\nCustomLog " + log + " combined\n</VirtualHost>\n"
+		_, err := s.CreateVHost(t.Context(), agentapi.CreateVHostParams{Hostname: "a.test", Port: "80", Template: template})
+		return err
+	}
+	const root, log = "/srv/a", "/var/log/a/access.log"
+	for _, closed := range []string{
+		"/etc/apache2/deep/www", "/etc/x", "/root/a/b", "/run/a/b", "/var/lib/reeve-agent", "/var/lib/reeve-agent/operations/x", "/var/lib", "/opt/keys/x",
+	} {
+		for _, err := range []error{create(closed, log), create(root, closed)} {
+			if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Class != "ValueError" {
+				t.Errorf("%s: got %v, want a ValueError", closed, err)
+			}
+		}
+	}
+	if got := h.Tree("/"); got != before {
+		t.Errorf("got\n%s\nwant\n%s", got, before)
+	}
+	for _, open := range []string{"/usr/share/phpmyadmin", "/var/www", "/var/www/a/b", "/srv/a", "/etcetera/a", "/var/lib/reeve-agents"} {
+		if err := create(open, log); err != nil {
+			t.Errorf("%s: got %v", open, err)
 		}
 	}
 }

@@ -68,16 +68,21 @@ func (s *Service) prepare(ctx context.Context, l *loaded, c *host.Change, lines 
 	return text, nil
 }
 
-// checkPath refuses a document root or log that would open or litter the system (spec agent-web 6, S13).
+// system are directories that hold the system's own files: nothing in them is a site's.
+var system = []string{"/etc", "/root", "/boot", "/proc", "/sys", "/dev", "/run", "/var/run"}
+
+// checkPath refuses a document root or log that would open or litter the system, or what the agent keeps to itself (spec
+// agent-web 6, S13).
 func (s *Service) checkPath(p string) error {
-	for _, dir := range []string{"/", "/etc", "/root", "/boot", "/usr"} {
-		if p == dir || path.Dir(p) == dir && dir == "/etc" {
-			return web.Invalid("%s may not be a document root or log", p)
-		}
+	if p == "/" || p == "/usr" {
+		return web.Invalid("%s may not be a document root or log", p)
 	}
-	for _, dir := range []string{"/proc", "/sys", "/dev", "/boot", s.privateDir} {
+	for _, dir := range slices.Concat(system, s.closed) {
 		if within(p, dir) {
 			return web.Invalid("%s lies in %s, which may not hold a document root or log", p, dir)
+		}
+		if within(dir, p) {
+			return web.Invalid("%s holds %s, so it may not be a document root or log", p, dir)
 		}
 	}
 	return nil

@@ -44,7 +44,7 @@ func (s *Service) reconfigure(ctx context.Context, p agentapi.ReconfigureVHostsP
 	var names []string
 	var templates [][]line
 	for i, v := range p.VHosts {
-		name, err := vhostName(v.Hostname, v.Port)
+		name, err := newVHostName(v.Hostname, v.Port)
 		if err != nil {
 			return nil, err
 		}

@@ -26,7 +26,27 @@ func vhostName(hostname string, port agentapi.Text) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return hostname + "-" + strconv.Itoa(n) + vhostSuffix, nil
+	name := hostname + "-" + strconv.Itoa(n) + vhostSuffix
+	return name, checkLength(name, maxName)
+}
+
+// newVHostName is vhostName for a file that will be written, which is staged under a longer name first.
+func newVHostName(hostname string, port agentapi.Text) (string, error) {
+	name, err := vhostName(hostname, port)
+	if err != nil {
+		return "", err
+	}
+	return name, checkLength(name, host.MaxStagedName)
+}
+
+// maxName is the longest name of a file in a directory of Linux, in bytes.
+const maxName = 255
+
+func checkLength(name string, limit int) error {
+	if excess := len(name) - limit; excess > 0 {
+		return web.Invalid("hostname is %d characters too long to name a virtual host's file", excess)
+	}
+	return nil
 }
 
 // CreateVHost writes one name-based virtual host and, if Reload is set, makes Apache serve it. Called again with the same
@@ -37,7 +57,7 @@ func vhostName(hostname string, port agentapi.Text) (string, error) {
 // Effects: <vhost dir>/<hostname>-<port>.vhost.conf, certificate files, document root and log directories; reloads Apache
 // Source:  spec agent-web 2.3
 func (s *Service) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error) {
-	name, err := vhostName(p.Hostname, p.Port)
+	name, err := newVHostName(p.Hostname, p.Port)
 	if err != nil {
 		return "", err
 	}
@@ -67,7 +87,7 @@ func (s *Service) UpdateVHost(ctx context.Context, p agentapi.UpdateVHostParams)
 		return handlers.Null{}, err
 	}
 	hostname, port := textOr(p.Hostname), textOr(p.Port)
-	newName, err := vhostName(or(hostname, p.Signature.Hostname), agentapi.Text(or(port, string(p.Signature.Port))))
+	newName, err := newVHostName(or(hostname, p.Signature.Hostname), agentapi.Text(or(port, string(p.Signature.Port))))
 	if err != nil {
 		return handlers.Null{}, err
 	}

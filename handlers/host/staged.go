@@ -44,9 +44,13 @@ type stagedStep struct {
 
 const stagedJournal = "journal.json"
 
+// MaxStagedName is how long the base name of a target may be, in bytes: a staged file has the number of its step, up to
+// five digits, and a dash before it, and Linux allows 255 in all.
+const MaxStagedName = 255 - 6
+
 // Stage starts a staged change in dir, which it empties. It refuses when dir holds a change that RecoverStaged must undo.
 func (h *Host) Stage(dir string) (*Staged, error) {
-	if h.Exists(filepath.Join(dir, stagedJournal)) {
+	if h.Interrupted(dir) {
 		return nil, fmt.Errorf("%s holds an interrupted change", dir)
 	}
 	if err := os.RemoveAll(h.Path(dir)); err != nil {
@@ -57,6 +61,9 @@ func (h *Host) Stage(dir string) (*Staged, error) {
 	}
 	return &Staged{h: h, dir: dir}, nil
 }
+
+// Interrupted says that dir holds a change that RecoverStaged would undo.
+func (h *Host) Interrupted(dir string) bool { return h.Exists(filepath.Join(dir, stagedJournal)) }
 
 // RecoverStaged undoes the change that a killed agent left in dir, and empties dir. It says whether there was one.
 func (h *Host) RecoverStaged(dir string) (undone bool, err error) {
@@ -166,7 +173,7 @@ func (h *Host) applyStep(step stagedStep) error {
 	return os.Rename(h.Path(step.New), h.Path(step.Target))
 }
 
-// Commit keeps the change. When it returns, no later RecoverStaged will undo it.
+// Commit keeps the change. When it returns nil, no later RecoverStaged will undo it; after an error Rollback still can.
 func (s *Staged) Commit() error {
 	if s.done {
 		return nil
@@ -175,7 +182,10 @@ func (s *Staged) Commit() error {
 		return err
 	}
 	s.done = true
-	return os.RemoveAll(s.h.Path(s.dir))
+	if err := os.RemoveAll(s.h.Path(s.dir)); err != nil { // the change is kept; the next Stage empties the directory
+		s.h.log.Warn("empty a staging directory", "err", err)
+	}
+	return nil
 }
 
 // Rollback puts back every file as it was, the last step first, and empties the staging directory. After Commit it does

@@ -181,23 +181,39 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 			return err
 		}
 	}
-	if err := staged.Apply(); err != nil {
-		return err
-	}
+	defaultSite := ""
 	if !st.included {
-		s.dropDefaultSite(c)
-	}
-	if reload {
-		if err := s.server.Reload(ctx); err != nil {
-			if undoErr := staged.Rollback(); undoErr != nil {
-				s.log.Error("put the old proxies back", "err", undoErr)
-			} else if undoErr := s.server.Recover(ctx, before.Running()); undoErr != nil {
-				s.log.Error("bring nginx back after a failed change", "err", undoErr)
-			}
+		if defaultSite, err = s.keepDefaultSite(staged); err != nil {
 			return err
 		}
 	}
-	return staged.Commit()
+	if err := staged.Apply(); err != nil {
+		return err
+	}
+	if defaultSite != "" {
+		s.dropDefaultSite(c, defaultSite)
+	}
+	if !reload {
+		return staged.Commit()
+	}
+	if err = s.server.Reload(ctx); err == nil {
+		err = staged.Commit()
+	}
+	if err != nil {
+		s.undo(ctx, c, staged, before.Running())
+	}
+	return err
+}
+
+// undo puts everything back after nginx did not take a change, or the change could not be kept, and makes nginx read what
+// is there again.
+func (s *Service) undo(ctx context.Context, c *host.Change, staged *host.Staged, wasRunning bool) {
+	if err := errors.Join(staged.Rollback(), c.Rollback()); err != nil {
+		s.log.Error("put the old proxies back", "err", err)
+	}
+	if err := s.server.Recover(ctx, wasRunning); err != nil {
+		s.log.Error("bring nginx back after a failed change", "err", err)
+	}
 }
 
 // steps are the file changes in the order they are made.
@@ -403,19 +419,50 @@ func (s *Service) withIncludes(st *state) (string, error) {
 	return before + b.String() + st.conf[end:], nil
 }
 
+// defaultSiteMark is a file among the staged ones that holds where the link of the packaged site pointed.
+const defaultSiteMark = "default-site"
+
+func (s *Service) defaultSite() string { return path.Join(s.dir(), "sites-enabled/default") }
+
+// keepDefaultSite notes where the link of the packaged site points, so that a kill loses nothing. It is "" when the link is
+// not there or not the packaged one.
+func (s *Service) keepDefaultSite(staged *host.Staged) (target string, err error) {
+	target, err = os.Readlink(s.host.Path(s.defaultSite()))
+	if err != nil || path.Base(target) != "default" || path.Base(path.Dir(target)) != "sites-available" {
+		return "", nil
+	}
+	_, err = staged.Scratch(defaultSiteMark, []byte(target))
+	return target, err
+}
+
 // dropDefaultSite removes the packaged site, once, when nginx.conf gets our includes: it claims every unknown host on port
 // 80. The file in sites-available stays, and an operator who enables it again keeps it.
-func (s *Service) dropDefaultSite(c *host.Change) {
-	link := path.Join(s.dir(), "sites-enabled/default")
-	target, err := os.Readlink(s.host.Path(link))
-	if err != nil || path.Base(target) != "default" || path.Base(path.Dir(target)) != "sites-available" {
-		return
-	}
-	if err := os.Remove(s.host.Path(link)); err != nil {
+func (s *Service) dropDefaultSite(c *host.Change, target string) {
+	link := s.host.Path(s.defaultSite())
+	if err := os.Remove(link); err != nil {
 		s.log.Warn("the packaged default site stays", "err", err)
 		return
 	}
-	c.OnRollback(func() error { return os.Symlink(target, s.host.Path(link)) })
+	c.OnRollback(func() error { return symlinkIfMissing(target, link) })
+}
+
+// bringDefaultSiteBack restores the link that an interrupted change removed.
+func (s *Service) bringDefaultSiteBack() error {
+	target, err := s.host.ReadFile(path.Join(s.stagingDir(), defaultSiteMark))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return symlinkIfMissing(string(target), s.host.Path(s.defaultSite()))
+}
+
+func symlinkIfMissing(target, link string) error {
+	if err := os.Symlink(target, link); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // ensurePages writes the error pages and their locations where they are absent.

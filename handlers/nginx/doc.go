@@ -10,7 +10,7 @@
 //	app-servers.include        upstreams
 //	proxies.include            servers
 //	error-pages.include        locations of the error pages; created when absent, then the operator's
-//	nginx.conf                 gets the two includes at the end of http, once
+//	nginx.conf                 gets the two includes at the end of http, once, with the first change a caller asks for
 //	.reeve-staging/            a change that is being tested; empty or absent otherwise
 //	.nginx.conf.reeve-staged   its main configuration, for the time of the test
 //

@@ -3,6 +3,7 @@ package nginx
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -131,9 +132,22 @@ func TestStart(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("includes the proxies last in http, once, and drops the packaged site", func(t *testing.T) {
+	t.Run("leaves a host alone that no agent has seen", func(t *testing.T) {
 		h := bareHost(t)
+		before := h.Tree("/")
 		if err := fakeService(h).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Tree("/"); got != before {
+			t.Errorf("got\n%s\nwant\n%s", got, before)
+		}
+		if got := h.Calls(); len(got) != 0 {
+			t.Errorf("it did %q", got)
+		}
+	})
+	t.Run("leaves it to the first change to include the proxies last in http and to drop the packaged site", func(t *testing.T) {
+		h := bareHost(t)
+		if err := fakeMake(h, "a.test", "192.0.2.1"); err != nil {
 			t.Fatal(err)
 		}
 		want := strings.TrimSuffix(fakeMain, "}\n") + "\tinclude /etc/nginx/app-servers.include;\n\tinclude /etc/nginx/proxies.include;\n}\n"
@@ -230,5 +244,77 @@ func TestAnOlderAgentsServerGoesBeforeItsUpstream(t *testing.T) {
 	}
 	if want := []string{"/etc/nginx/nginx.conf", "/etc/nginx/app-servers.include"}; !slices.Equal(got, want) || strings.Contains(steps[0].text, "backend") {
 		t.Errorf("got %q, want %q; %s", got, want, steps[0].text)
+	}
+}
+
+// spyUnits calls reload before each reload, with its number.
+type spyUnits struct {
+	host.Units
+	reload  func(n int)
+	reloads int
+}
+
+func (u *spyUnits) Reload(ctx context.Context, unit string) error {
+	u.reloads++
+	u.reload(u.reloads)
+	return u.Units.Reload(ctx, unit)
+}
+
+func spied(h *hosttest.Host, reload func(n int)) (*Service, *spyUnits) {
+	units := &spyUnits{Units: h.Units, reload: reload}
+	return New(Options{Host: host.New(host.Options{Root: h.Root, Runner: h.Runner, Units: units, Layout: &host.Debian}), Settle: 1}), units
+}
+
+func TestAChangeThatCannotBeKeptIsNotServedEither(t *testing.T) {
+	h := bareHost(t)
+	s, units := spied(h, func(n int) {
+		if n == 2 {
+			if h.Text("/etc/nginx/nginx.conf") != fakeMain || !h.Exists("/etc/nginx/sites-enabled/default") {
+				t.Error("nginx reloads before everything is back")
+			}
+			return
+		}
+		journal := h.Path("/etc/nginx/.reeve-staging/journal.json") // a directory in its place cannot be removed
+		if err := errors.Join(os.Remove(journal), os.MkdirAll(journal+"/full", 0o700)); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := s.MakeProxy(t.Context(), agentapi.ProxyParams{Hostname: "a.test", Backends: []agentapi.Destination{{Host: "192.0.2.1"}}}); err == nil {
+		t.Error("got no error of a change that was not kept")
+	}
+	if units.reloads != 2 {
+		t.Errorf("got %d reloads, want one for the change and one after it was taken back", units.reloads)
+	}
+}
+
+func TestAKillDuringTheFirstChangeLosesNoSite(t *testing.T) {
+	h := bareHost(t)
+	before := h.Tree("/etc/nginx/sites-enabled") + h.Text("/etc/nginx/nginx.conf")
+	killed := h.Path("/etc/nginx/killed")
+	s, _ := spied(h, func(n int) { // what a kill here would leave
+		if n > 1 {
+			return
+		}
+		if h.Exists("/etc/nginx/sites-enabled/default") {
+			t.Error("nginx reloads with the packaged site")
+		}
+		if err := os.CopyFS(killed, os.DirFS(h.Path("/etc/nginx/.reeve-staging"))); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := s.MakeProxy(t.Context(), agentapi.ProxyParams{Hostname: "a.test", Backends: []agentapi.Destination{{Host: "192.0.2.1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(killed, h.Path("/etc/nginx/.reeve-staging")); err != nil {
+		t.Fatal(err)
+	}
+	if err := fakeService(h).Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.Tree("/etc/nginx/sites-enabled") + h.Text("/etc/nginx/nginx.conf"); got != before {
+		t.Errorf("got\n%s\nwant\n%s", got, before)
+	}
+	if h.Exists("/etc/nginx/proxies.include") {
+		t.Error("the unconfirmed proxy is still there")
 	}
 }

@@ -108,28 +108,15 @@ func (s *Service) stagedConf() string {
 	return path.Join(s.dir(), "."+path.Base(s.layout.NginxConf)+".reeve-staged")
 }
 
-// Start implements handlers.Starter: it takes back the change that a killed agent left unconfirmed, and makes nginx read
-// the proxies. A host without nginx is left alone.
+// Start implements handlers.Starter: it takes back the change that a killed agent left unconfirmed. Nothing else changes:
+// nginx.conf gets our includes with the first change that a caller asks for. A host without nginx is left alone.
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.host.Exists(s.layout.NginxConf) {
 		return nil
 	}
-	if err := s.recover(ctx); err != nil {
-		return err
-	}
-	st, err := s.load()
-	if err != nil || st.included {
-		return err
-	}
-	c := s.host.Begin()
-	defer s.rollback(c)
-	if err := s.apply(ctx, c, st, st.upstreams.text(), st.proxies.text(), false); err != nil {
-		return err
-	}
-	c.Commit()
-	return nil
+	return s.recover(ctx)
 }
 
 // recover takes back an interrupted change. nginx may have read it.
@@ -138,6 +125,11 @@ func (s *Service) recover(ctx context.Context) error {
 		return err
 	}
 	wasRunning := s.host.Exists(path.Join(s.stagingDir(), wasRunningMark))
+	if s.host.Interrupted(s.stagingDir()) { // while the journal is there, so that another kill changes nothing
+		if err := s.bringDefaultSiteBack(); err != nil {
+			return err
+		}
+	}
 	undone, err := s.host.RecoverStaged(s.stagingDir())
 	if err != nil || !undone {
 		return err
