@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,15 +125,24 @@ func TestAKillAtAnyMomentLeavesNothing(t *testing.T) {
 		if len(nodes) > 2 {
 			t.Errorf("got %d nodes for two keys", len(nodes))
 		}
+		// What runs is seen, so that seeing nothing afterwards means something.
+		running, err := nspawn.NodeLeftovers(i.StateDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []string{"directory ", "mount ", "loop device ", "cgroup ", "network interface ", "process "} {
+			if !slices.ContainsFunc(running, func(what string) bool { return strings.HasPrefix(what, kind) }) {
+				t.Errorf("got %q of a running node, want a %salso", running, kind)
+			}
+		}
 		for _, n := range nodes {
 			if err := d.DestroyNode(ctx, n.ID); err != nil {
 				t.Error(err)
 			}
 		}
-		for _, left := range nspawn.Leftovers(i.StateDir+"/nodes", "none-such", "none-such") {
-			if left != "directory "+i.StateDir+"/nodes" {
-				t.Errorf("left behind: %s", left)
-			}
+		left, err := nspawn.NodeLeftovers(i.StateDir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %q, %v", left, err)
 		}
 	})
 }
