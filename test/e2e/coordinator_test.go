@@ -155,7 +155,7 @@ func (s *site) start(failpoint int) {
 	s.t.Helper()
 	cmd := exec.Command(s.program, "serve", "--config", s.config)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), "REEVE_FAILPOINT_LOG="+s.boundaryLog())
 	if failpoint > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("REEVE_FAILPOINT=%d", failpoint))
 	}

@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -31,72 +33,143 @@ func (s *site) stateEntries(kind string) []string {
 	return names
 }
 
-// TestCoordinatorKilledAtEveryBoundary kills the coordinator with SIGKILL at each step boundary of paas.create and of
-// paas.delete in turn, starts it again, and expects the end that an undisturbed run has.
+// boundaryLog is where the coordinator writes every step boundary it passes.
+func (s *site) boundaryLog() string { return filepath.Join(s.dir, "boundaries") }
+
+// boundaries are those passed since the log was last removed.
+func (s *site) boundaries() []string {
+	s.t.Helper()
+	data, err := os.ReadFile(s.boundaryLog())
+	if err != nil && !os.IsNotExist(err) {
+		s.t.Fatal(err)
+	}
+	return strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' })
+}
+
+// awaitEnd waits until the last boundary passed is the end of a group.
+func (s *site) awaitEnd(what string) {
+	s.t.Helper()
+	s.await(20*time.Second, what, func() (bool, string) {
+		passed := s.boundaries()
+		return len(passed) > 0 && strings.Contains(passed[len(passed)-1], " end"), strings.Join(passed, "\n")
+	})
+}
+
+// killCase is a call whose operations the coordinator is killed in.
+type killCase struct {
+	call  func() ([]gandiOperation, error)
+	types []string
+}
+
+// TestCoordinatorKilledAtEveryBoundary counts the step boundaries of paas.create and paas.delete in an undisturbed run.
+// Then it kills the coordinator with SIGKILL at each of them in turn, starts it again, and expects the end that the
+// undisturbed run had.
 func TestCoordinatorKilledAtEveryBoundary(t *testing.T) {
 	s := newSite(t, 2)
 	s.start(0)
 	router := s.nodeWith("router")
+	s.awaitEnd("the router's operation to end") // or the next coordinator goes on with it, and its boundaries count too
 	s.stop()
-	createOver, deleteOver := false, false
-	for n := 1; !createOver || !deleteOver; n++ {
-		if n > 100 {
-			t.Fatal("the operations have more than 100 boundaries: something repeats")
+	create := killCase{func() ([]gandiOperation, error) {
+		var ops []gandiOperation
+		return ops, s.gandi(&ops, "paas.create", instanceSpec("killed", "killed.test"))
+	}, []string{"paas_vm_create", "paas_disk_create", "rproxy_create"}}
+	var id int64
+	remove := killCase{func() ([]gandiOperation, error) {
+		var op gandiOperation
+		err := s.gandi(&op, "paas.delete", id)
+		return []gandiOperation{op}, err
+	}, []string{"paas_delete"}}
+
+	created, ops := s.undisturbed(create)
+	s.assertCreated(router.Address, "create undisturbed")
+	s.stop()
+	id = ops[0].PaasID
+	deleted, _ := s.undisturbed(remove)
+	s.assertDeleted(router.Address, "killed.test", id)
+	s.stop()
+	if created < 3*3+1 || deleted < 3+1 { // three around each step, and the end
+		t.Fatalf("got %d boundaries of create and %d of delete: too few to be all", created, deleted)
+	}
+	creates, deletes := 0, 0
+	for n := 1; n <= max(created, deleted) && !t.Failed(); n++ {
+		ops := s.killedAt(n, n <= created, create)
+		if n <= created {
+			creates++
 		}
-		killed, ops := s.killedAt(createOver, n, func() ([]gandiOperation, error) {
-			var ops []gandiOperation
-			return ops, s.gandi(&ops, "paas.create", instanceSpec("killed", "killed.test"))
-		}, "paas_vm_create", "paas_disk_create", "rproxy_create")
-		createOver = createOver || !killed
-		if code, body := s.fetch(router.Address, "killed.test", "/"); code != 200 {
-			t.Fatalf("boundary %d of create: got %d %s, want 200", n, code, body)
-		}
-		if got := s.stateEntries("nodes"); len(got) != 2 {
-			t.Fatalf("boundary %d of create: got nodes %v, want the router and one more", n, got)
-		}
-		if got := s.stateEntries("volumes"); len(got) != 1 {
-			t.Fatalf("boundary %d of create: got volumes %v, want one", n, got)
-		}
+		s.assertCreated(router.Address, fmt.Sprintf("boundary %d of create", n))
 		s.stop()
-		id := ops[0].PaasID
-		killed, _ = s.killedAt(deleteOver, n, func() ([]gandiOperation, error) {
-			var op gandiOperation
-			err := s.gandi(&op, "paas.delete", id)
-			return []gandiOperation{op}, err
-		}, "paas_delete")
-		deleteOver = deleteOver || !killed
+		id = ops[0].PaasID
+		s.killedAt(n, n <= deleted, remove)
+		if n <= deleted {
+			deletes++
+		}
 		s.assertDeleted(router.Address, "killed.test", id)
 		s.stop()
 		if t.Failed() {
 			t.Fatalf("boundary %d left something", n)
 		}
 	}
+	if creates != created || deletes != deleted {
+		t.Errorf("got %d kills in create and %d in delete, want %d and %d", creates, deletes, created, deleted)
+	}
+	t.Logf("killed at %d boundaries of create and %d of delete", creates, deletes)
 }
 
-// killedAt starts the coordinator with the failpoint n, unless over, makes a call, and sees its operations to their end,
-// after a new start if the coordinator was killed. The kill may come before the call's answer: then the operations, which
-// were stored before anything could be killed, are found in the list.
-func (s *site) killedAt(over bool, n int, call func() ([]gandiOperation, error), types ...string) (killed bool, ops []gandiOperation) {
+func (s *site) assertCreated(router, when string) {
+	s.t.Helper()
+	if code, body := s.fetch(router, "killed.test", "/"); code != 200 {
+		s.t.Fatalf("%s: got %d %s, want 200", when, code, body)
+	}
+	if got := s.stateEntries("nodes"); len(got) != 2 {
+		s.t.Fatalf("%s: got nodes %v, want the router and one more", when, got)
+	}
+	if got := s.stateEntries("volumes"); len(got) != 1 {
+		s.t.Fatalf("%s: got volumes %v, want one", when, got)
+	}
+}
+
+// undisturbed carries a call out and counts the boundaries its operations pass, the end of their group included.
+func (s *site) undisturbed(c killCase) (boundaries int, ops []gandiOperation) {
+	s.t.Helper()
+	if err := os.Remove(s.boundaryLog()); err != nil { // the coordinator is off; every start makes the file
+		s.t.Fatal(err)
+	}
+	s.start(0)
+	ops, err := c.call()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.done(ops...)
+	s.awaitEnd("the operations' group to end")
+	passed := s.boundaries()
+	s.t.Logf("boundaries of %v:\n%s", c.types, strings.Join(passed, "\n"))
+	return len(passed), ops
+}
+
+// killedAt makes a call to a coordinator that dies at its boundary n, starts it again, and sees the operations to their
+// end. Without kill it only does the call. The kill may come before the call's answer: then the operations, which were
+// stored before anything could be killed, are found in the list.
+func (s *site) killedAt(n int, kill bool, c killCase) []gandiOperation {
 	s.t.Helper()
 	var before []gandiOperation
 	s.start(0)
 	s.mustGandi(&before, "operation.list", map[string]any{"items_per_page": 500})
-	s.stop()
-	if over {
-		n = 0
+	if kill {
+		s.stop()
+		s.start(n)
 	}
-	s.start(n)
-	ops, err := call()
-	switch {
-	case err == nil && !over:
-		killed = s.diesOrEnds(ops)
-	case err != nil && over:
+	ops, err := c.call()
+	if err != nil && !kill {
 		s.t.Fatal(err)
-	case err != nil:
-		s.await(10*time.Second, "the coordinator to be dead after its call failed with "+err.Error(), func() (bool, string) { return s.dead(), "it lives" })
-		killed = true
 	}
-	if killed {
+	if kill {
+		s.await(2*time.Minute, fmt.Sprintf("the coordinator to be killed at boundary %d (its call: %v)", n, err), func() (bool, string) {
+			return s.dead(), "it lives"
+		})
+		if status, ok := s.process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			s.t.Fatalf("boundary %d: the coordinator ended with %s, want killed", n, s.process.ProcessState)
+		}
 		s.start(0)
 	}
 	if err != nil {
@@ -104,35 +177,9 @@ func (s *site) killedAt(over bool, n int, call func() ([]gandiOperation, error),
 		s.mustGandi(&all, "operation.list", map[string]any{"items_per_page": 500})
 		ops = all[len(before):]
 	}
-	if len(ops) != len(types) {
-		s.t.Fatalf("boundary %d: got operations %+v, want %v", n, ops, types)
+	if len(ops) != len(c.types) {
+		s.t.Fatalf("boundary %d: got operations %+v, want %v", n, ops, c.types)
 	}
 	s.done(ops...)
-	return killed, ops
-}
-
-// diesOrEnds waits until the coordinator is killed or the operations end, and says whether it was killed.
-func (s *site) diesOrEnds(ops []gandiOperation) bool {
-	s.t.Helper()
-	s.await(2*time.Minute, "the coordinator to be killed or the operations to end", func() (bool, string) {
-		if s.dead() {
-			return true, ""
-		}
-		for _, op := range ops {
-			var now gandiOperation
-			if err := s.gandi(&now, "operation.info", op.ID); err != nil {
-				return false, err.Error()
-			}
-			if now.Step != "DONE" {
-				return false, now.Step
-			}
-		}
-		return true, ""
-	})
-	// The boundary after the last step lies between "all DONE" and the end of the group.
-	select {
-	case <-s.exited:
-	case <-time.After(300 * time.Millisecond):
-	}
-	return s.dead()
+	return ops
 }
