@@ -16,33 +16,61 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 const (
 	maxLog       = 5242880 // the size at which log files rotate
 	maxScriptLog = 20000   // the reference's setting logs_truncate_over
+
+	agentUnit    = "reeve-agent.service"
+	journalLines = "20000"    // the newest
+	maxJournal   = 4 * maxLog // a command's output is cut at its end, where the newest lines are: room for long ones
 )
 
 // rotatedAway is the exact text old callers show for a script log that is gone.
 const rotatedAway = `Log file already rotatated and no more exists on server. You can increase "Rotate scripting logs" setting under "Advanced" tab in Farm Designer`
 
-// GetLog is the agent's log.
+// GetLog is the agent's log: the file where an old agent wrote it, else what the journal has of the agent's unit.
 //
 // Params:  none
-// Result:  base64 and a line feed, of the last 5242880 bytes; a file that cannot be read is said in the text
+// Result:  base64 and a line feed, of the last 5242880 bytes; without a file and a journal the text says that the file
+// cannot be read
 // Source:  spec agent-core 4.3
-func (s *Service) GetLog(context.Context, handlers.NoParams) (string, error) {
-	return s.readLog(s.opts.LogFile), nil
+func (s *Service) GetLog(ctx context.Context, _ handlers.NoParams) (string, error) {
+	return s.readOwnLog(ctx, s.opts.LogFile), nil
 }
 
-// GetDebugLog is the agent's debug log, in the form of GetLog.
-func (s *Service) GetDebugLog(context.Context, handlers.NoParams) (string, error) {
-	return s.readLog(s.opts.DebugLogFile), nil
+// GetDebugLog is the agent's debug log, in the form of GetLog. The journal has only one log of both.
+func (s *Service) GetDebugLog(ctx context.Context, _ handlers.NoParams) (string, error) {
+	return s.readOwnLog(ctx, s.opts.DebugLogFile), nil
 }
 
 // GetUpdateLog is the log of the agent's updates, in the form of GetLog.
 func (s *Service) GetUpdateLog(context.Context, handlers.NoParams) (string, error) {
 	return s.readLog(s.opts.UpdateLogFile), nil
+}
+
+// readOwnLog is a log of the agent itself, which writes to the journal.
+func (s *Service) readOwnLog(ctx context.Context, path string) string {
+	if !s.host.Exists(path) {
+		if text, ok := s.journal(ctx); ok {
+			return encode(text)
+		}
+	}
+	return s.readLog(path)
+}
+
+// journal is the end of what the journal has of the agent's unit. It is not ok on a host without a journal.
+func (s *Service) journal(ctx context.Context) (text []byte, ok bool) {
+	out, err := s.host.Run(ctx, host.Cmd{
+		Path: "journalctl", Args: []string{"-u", agentUnit, "-o", "short-iso", "--no-pager", "-n", journalLines}, MaxOutput: maxJournal,
+	})
+	if err != nil {
+		s.log.Debug("no journal to read", "err", err)
+		return nil, false
+	}
+	return out.Stdout[max(0, len(out.Stdout)-maxLog):], true
 }
 
 func (s *Service) readLog(path string) string {

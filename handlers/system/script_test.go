@@ -297,6 +297,55 @@ func TestConformance55_Logs(t *testing.T) {
 	}
 }
 
+func TestTheAgentsLogIsInTheJournal(t *testing.T) {
+	e := start(t)
+	e.Runner.Print("journalctl", "2026-03-01T10:00:00+0000 vm reeve-agent[7]: agent is ready\n")
+	logs := map[string]string{"get_log": "/var/log/scalarizr.log", "get_debug_log": "/var/log/scalarizr_debug.log"}
+	for method := range logs {
+		e.ClearCalls()
+		var got string
+		e.into(method, `{}`, &got)
+		if text, want := unbase64(t, got), "2026-03-01T10:00:00+0000 vm reeve-agent[7]: agent is ready\n"; text != want {
+			t.Errorf("%s: got %q, want %q", method, text, want)
+		}
+		if got, want := e.Calls(), []string{"run journalctl -u reeve-agent.service -o short-iso --no-pager -n 20000"}; !slices.Equal(got, want) {
+			t.Errorf("%s: got calls %q, want %q", method, got, want)
+		}
+	}
+	var got string
+	e.into("get_update_log", `{}`, &got)
+	if text, want := unbase64(t, got), "Log file /var/log/scalarizr_update.log is not readable"; text != want {
+		t.Errorf("get_update_log: got %q, want %q", text, want)
+	}
+	t.Run("of which the end is answered", func(t *testing.T) {
+		e.Runner.Print("journalctl", "begin"+strings.Repeat("x", 5242880-3)+"end")
+		e.into("get_log", `{}`, &got)
+		if text := unbase64(t, got); len(text) != 5242880 || !strings.HasSuffix(text, "xend") || strings.HasPrefix(text, "begin") {
+			t.Errorf("got %d bytes, want the last 5242880", len(text))
+		}
+	})
+	t.Run("unless it cannot be read", func(t *testing.T) {
+		for method, file := range logs {
+			e.ClearCalls()
+			e.FailCommand(1)
+			e.into(method, `{}`, &got)
+			if text, want := unbase64(t, got), "Log file "+file+" is not readable"; text != want {
+				t.Errorf("%s: got %q, want %q", method, text, want)
+			}
+		}
+	})
+	t.Run("unless there is a file", func(t *testing.T) {
+		for method, file := range logs {
+			e.ClearCalls()
+			e.WriteText(file, "of an older agent\n")
+			e.into(method, `{}`, &got)
+			if text := unbase64(t, got); text != "of an older agent\n" || len(e.Calls()) != 0 {
+				t.Errorf("%s: got %q with calls %q", method, text, e.Calls())
+			}
+		}
+	})
+}
+
 const rotated = `Log file already rotatated and no more exists on server. You can increase "Rotate scripting logs" setting under "Advanced" tab in Farm Designer`
 
 // Conformance 56: get_script_logs.
