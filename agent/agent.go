@@ -55,6 +55,9 @@ func newAgent(c Config, log *slog.Logger) (*agent, error) {
 	set := metrics.New(log.With("part", "metrics"), newCollectors(h, c, a.ops, a.units)...)
 	if c.MetricsListen != "" {
 		a.metrics = &metricsServer{addr: c.MetricsListen, webConfig: c.MetricsWebConfig, handler: set.Handler(), log: log.With("part", "metrics")}
+		if a.metrics.allowFrom, err = c.allowFrom(); err != nil {
+			return nil, err
+		}
 	}
 	options, err := a.rpcOptions(keys)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,7 +27,7 @@ type Config struct {
 	Listen       []string      `yaml:"listen"`         // addresses of the RPC listeners
 	ListenTLS    []string      `yaml:"listen_tls"`     // addresses with TLS around the same envelope
 	TLS          TLSConfig     `yaml:"tls"`            // for listen_tls
-	AllowFrom    []string      `yaml:"allow_from"`     // networks that may call; empty means all
+	AllowFrom    []string      `yaml:"allow_from"`     // networks that may call, and read metrics; empty means all
 	KeyFile      string        `yaml:"key_file"`       // "" means /etc/reeve/keys/default, or Scalarizr's
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"` // either way; 0s means that dates are not compared with the clock
 
@@ -232,6 +233,17 @@ func nonEmpty(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+// closedDirs hold what only the agent may read: its state and its keys.
+func (c *Config) closedDirs() []string {
+	dirs := []string{c.StateDir}
+	for _, key := range []string{c.KeyFile, c.TLS.KeyFile} {
+		if key != "" {
+			dirs = append(dirs, filepath.Dir(key))
+		}
+	}
+	return dirs
 }
 
 // allowFrom reads networks, and single addresses as networks of one.

@@ -7,19 +7,29 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/reeve-paas/reeve/agent/rpcserver"
 )
 
-// metricsServer answers GET /metrics. A web config file adds TLS and basic auth to it.
+// metricsServer answers GET /metrics, to the networks that may call the agent. A web config file adds TLS and basic auth to it.
 type metricsServer struct {
 	addr      string
+	allowFrom []netip.Prefix // source networks; empty means everyone
 	webConfig string
 	handler   http.Handler
 	log       *slog.Logger
 	listener  net.Listener
 }
+
+// Limits of the metrics listener. A scrape takes milliseconds and its readers are few.
+const (
+	maxScrapers   = 32               // connections at a time
+	scrapeTimeout = 10 * time.Second // for the request's header, and again for its body
+	answerTimeout = 30 * time.Second // from the end of the header to the end of the answer
+)
 
 // listen binds the address, so that a taken port or a wrong web config ends the start.
 func (m *metricsServer) listen(ctx context.Context) error {
@@ -30,7 +40,9 @@ func (m *metricsServer) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("metrics listener: %w", err)
 	}
-	m.listener = l
+	m.listener = rpcserver.Limit(l, m.allowFrom, maxScrapers, func(why string, peer net.Addr) {
+		m.log.Debug("metrics connection refused", "reason", why, "remote", peer.String())
+	})
 	return nil
 }
 
@@ -54,7 +66,9 @@ func (m *metricsServer) Run(ctx context.Context) error {
 	})
 	server := &http.Server{
 		Handler:           mux,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: scrapeTimeout,
+		ReadTimeout:       2 * scrapeTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(m.log.Handler(), slog.LevelDebug),

@@ -19,7 +19,7 @@ import (
 
 // newHandlers is everything this agent can do over RPC.
 func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
-	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops})
+	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()})
 	nginxHandler := nginx.New(nginx.Options{Host: h, Operations: ops})
 	return []handlers.Handler{
 		system.New(system.Options{Host: h, Operations: ops}),

@@ -14,6 +14,17 @@ type gate struct {
 	rejected func(reason, net.Addr)
 }
 
+// Limit puts a listener behind the gate of the RPC listeners: it hands out connections from allowed networks (an empty list
+// allows all), at most max at a time, and closes the others at once. A nil refused means that nobody wants to know of those.
+func Limit(l net.Listener, allow []netip.Prefix, max int, refused func(why string, peer net.Addr)) net.Listener {
+	tell := func(why reason, peer net.Addr) {
+		if refused != nil {
+			refused(string(why), peer)
+		}
+	}
+	return gatedListener{l, &gate{allow: allow, slots: make(chan struct{}, max), rejected: tell}}
+}
+
 // gatedListener is a listener behind a gate.
 type gatedListener struct {
 	net.Listener
