@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
+	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
 func TestInstanceThroughGandi(t *testing.T) {
@@ -64,9 +67,37 @@ func TestInstanceThroughGandi(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", key, got, want)
 			}
 		}
-		for _, key := range []string{"console", "git_server", "owner", "user", "servers", "snapshot_profile", "vhosts", "date_start", "date_end", "date_end_commitment", "datacenter"} {
-			if _, there := info[key]; !there {
-				t.Errorf("%s is missing", key)
+		for _, key := range []string{"snapshot_profile", "date_end_commitment"} {
+			if got, there := info[key]; !there || got != nil {
+				t.Errorf("%s: got %v (there: %t), want null", key, got, there)
+			}
+		}
+		user, _ := info["user"].(float64)
+		if want := fmt.Sprintf("%d@%s", int(user), app.Address); user < 1 || info["console"] != want {
+			t.Errorf("console: got %v, want %s", info["console"], want)
+		}
+		if info["git_server"] != app.Address {
+			t.Errorf("git_server: got %v, want %s", info["git_server"], app.Address)
+		}
+		s.assertPeriod(info)
+		owner, _ := info["owner"].(map[string]any)
+		if owner["handle"] != "RV1-REEVE" || owner["id"] != 1.0 { // the administrator is the first account
+			t.Errorf("owner: got %v, want RV1-REEVE with id 1", owner)
+		}
+		if vhosts, _ := info["vhosts"].([]any); len(vhosts) != 1 {
+			t.Errorf("vhosts: got %v, want one", info["vhosts"])
+		} else if v, _ := vhosts[0].(map[string]any); v["name"] != "shop.test" || v["state"] != "running" {
+			t.Errorf("vhosts: got %v, want shop.test running", v)
+		}
+		var datacenters []map[string]any
+		s.mustGandi(&datacenters, "datacenter.list")
+		datacenter, _ := info["datacenter"].(map[string]any)
+		if len(datacenters) != 1 || datacenter["id"] != 1.0 {
+			t.Fatalf("datacenter: got %v, want number 1, the only one of %v", datacenter, datacenters)
+		}
+		for key, want := range datacenters[0] {
+			if got, there := datacenter[key]; there && got != want {
+				t.Errorf("datacenter %s: got %v, want %v", key, got, want)
 			}
 		}
 		servers, _ := info["servers"].([]any)
@@ -136,6 +167,25 @@ func TestInstanceThroughGandi(t *testing.T) {
 	})
 }
 
+// assertPeriod checks that an instance began a moment ago and ends a month after.
+func (s *site) assertPeriod(info map[string]any) {
+	s.t.Helper()
+	var dates [2]time.Time
+	for i, key := range []string{"date_start", "date_end"} {
+		text, _ := info[key].(string)
+		var err error
+		if dates[i], err = time.Parse("20060102T15:04:05", text); err != nil {
+			s.t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if age := time.Since(dates[0]); age < -2*time.Second || age > 5*time.Minute {
+		s.t.Errorf("date_start: got %s, want a moment ago", dates[0])
+	}
+	if want := core.AddMonths(dates[0], 1); !dates[1].Equal(want) {
+		s.t.Errorf("date_end: got %s, want %s", dates[1], want)
+	}
+}
+
 func (s *site) assertDeleted(router, host string, id int64) {
 	s.t.Helper()
 	var list []map[string]any
@@ -157,6 +207,13 @@ func (s *site) assertDeleted(router, host string, id int64) {
 	}
 	if left := s.stateEntries("nodes"); len(left) != 1 {
 		s.t.Errorf("got machines %v, want the router's alone", left)
+	}
+	left, err := nspawn.NodeLeftovers(filepath.Join(s.dir, "data", "clouds", "nspawn"), s.stateEntries("nodes")...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, what := range left {
+		s.t.Errorf("left of the deleted instance: %s", what)
 	}
 	if code, _ := s.fetch(router, host, "/"); code == 200 {
 		s.t.Error("the router still serves the name")
