@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/auth"
@@ -73,7 +76,11 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	key, err := fill(ctx, dir, instances)
+	// The agents of the filled nodes: each refuses its caller, which for the coordinator's watcher is a sign of life. So
+	// nodes stay running as paas.create leaves them, and are asked at the usual pace while we measure.
+	agents := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer agents.Close()
+	key, err := fill(ctx, dir, instances, agents.Listener.Addr().String())
 	if err != nil {
 		return nil, fmt.Errorf("fill the database: %w", err)
 	}
@@ -94,6 +101,11 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	theirs, err := listedMembers(pages(pythonURL, key), instances)
+	if err != nil {
+		python.stop()
+		return nil, err
+	}
 	floor, err := perSecond(ctx, span, pages(pythonURL, key)...)
 	python.stop()
 	if err != nil {
@@ -104,6 +116,13 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer p.stop()
+	members, err := listedMembers(pages(url+"/xmlrpc/", key), instances)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(members, theirs) {
+		return nil, fmt.Errorf("paas.list: got the members %q, and from Python's server %q", members, theirs)
+	}
 	ours, err := perSecond(ctx, span, pages(url+"/xmlrpc/", key)...)
 	return []row{times("`paas.list` of 1,000 instances (two pages of 500), against Python's xmlrpc.server", "/s", ours, floor, 20)}, err
 }
@@ -120,8 +139,9 @@ func pages(url, key string) []request {
 	return rs
 }
 
-// fill makes an account with running instances, as paas.create leaves them, and returns its API key.
-func fill(ctx context.Context, dir string, n int) (key string, err error) {
+// fill makes an account with running instances, as paas.create leaves them, and returns its API key. agents is where
+// every node's agent listens.
+func fill(ctx context.Context, dir string, n int, agents string) (key string, err error) {
 	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master.key"))
 	if err != nil {
 		return "", err
@@ -143,14 +163,18 @@ func fill(ctx context.Context, dir string, n int) (key string, err error) {
 		at := time.Date(2026, 9, 14, 14, 36, 30, 0, time.UTC)
 		for i := range n {
 			app := core.App{ID: core.AppID(fmt.Sprintf("app-%d", i)), AccountID: account.ID, Name: fmt.Sprintf("Instance %d", i), Platform: "php",
-				Engine: "mysql", SizeID: "m", LocationID: "local", Cloud: "nspawn", State: core.AppRunning, BaseDiskGB: 10, StartsAt: at,
+				Engine: "mysql", SizeID: "m", LocationID: "local", Cloud: "nspawn", State: core.AppRunning, Login: int64(2000 + i), BaseDiskGB: 10, StartsAt: at,
 				EndsAt: core.AddMonths(at, 3), CreatedAt: at}
 			if err := tx.PutApp(&app); err != nil {
 				return err
 			}
+			route := core.Route{ID: fmt.Sprintf("route-%d", i), AppID: app.ID, Hostname: fmt.Sprintf("load%d.test", i), State: core.RouteRunning, CreatedAt: at}
+			if err := tx.PutRoute(&route); err != nil {
+				return err
+			}
 			node := core.Node{ID: core.NodeID(fmt.Sprintf("node-%d", i)), AccountID: account.ID, AppID: app.ID, Cloud: "nspawn", CloudID: fmt.Sprintf("rv-%d", i),
 				Key: fmt.Sprintf("node-%d", i), Name: fmt.Sprintf("rv-%d", i), ImageID: "debian", SizeID: "m", Roles: []core.Role{core.RoleApp, core.RoleDB},
-				State: core.NodeStopping, AgentKey: make([]byte, 40), CreatedAt: at}
+				State: core.NodeRunning, Address: agents, AgentKey: make([]byte, 40), CreatedAt: at, SeenAt: time.Now()}
 			if err := tx.PutNode(&node); err != nil {
 				return err
 			}

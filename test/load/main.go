@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -58,6 +59,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *keep != "" { // before minutes of measuring
+		if err := os.MkdirAll(filepath.Dir(*keep), 0o755); err != nil {
+			return err
+		}
 	}
 	var rows []row
 	for _, m := range measures {
