@@ -174,13 +174,13 @@ func lockFileContext(ctx context.Context, path string, waiting func()) (*os.File
 
 // buildBase makes <home>/rootfs unless it is there. It appears by a rename, complete or not at all.
 func buildBase(ctx context.Context, home string, r recipe, lock *os.File, progress Progress) error {
+	if err := privateDir(home); err != nil {
+		return err
+	}
 	final := filepath.Join(home, dirRootfs)
 	if exists(final) {
 		progress("base", 1, 1, "already there")
 		return nil
-	}
-	if err := privateDir(home); err != nil {
-		return err
 	}
 	tmp := filepath.Join(home, dirRootfs+".new")
 	if err := removeRootfs(tmp); err != nil {

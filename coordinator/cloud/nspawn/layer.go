@@ -23,7 +23,7 @@ func buildAgentLayer(ctx context.Context, home, deb string, progress Progress) (
 	layer := filepath.Join(final, dirLayer)
 	if exists(layer) {
 		progress("agent", 1, 1, "already there")
-		return layer, nil
+		return layer, privateDir(final)
 	}
 	progress("agent", 0, 1, "install "+filepath.Base(deb))
 	tmp := filepath.Join(home, "agent.new")
