@@ -227,8 +227,9 @@ func TestAThousandNodesThatStayAsTheyAreCostNoWrites(t *testing.T) {
 			t.Errorf("got %d writes although nothing changed, want 0", s.puts)
 		}
 		for _, n := range nodes {
-			if c := net.count(n.Address); c < 19 || c > 21 {
-				t.Fatalf("%s: got %d questions in 10 minutes, want 20", n.ID, c)
+			// One every 30 s, one more soon after the first miss, and one more when both ends of the time are a node's turn.
+			if c := net.count(n.Address); c < 20 || c > 22 {
+				t.Fatalf("%s: got %d questions in 10 minutes, want 20 to 22", n.ID, c)
 			}
 		}
 		if most := net.most.Load(); most > 64 {
