@@ -50,10 +50,17 @@ func newBed(t testing.TB, change ...func(*gandi.Options, *core.Options)) *bed {
 	b := &bed{TB: t, cloud: newMemCloud(), agents: &memAgents{}, zone: &zone{}, log: &lockedBuffer{}, stop: func() {}}
 	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master"))
 	b.must(err)
-	b.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer})
+	var co core.Options
+	clock := func() time.Time { // a change below may stop the time, for the store too
+		if co.Clock != nil {
+			return co.Clock()
+		}
+		return time.Now()
+	}
+	b.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer, Clock: clock})
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
-	co := core.Options{
+	co = core.Options{
 		Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.agents}, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		HostedZones: []string{"hosted.test"}, OwnershipSecret: bytes.Repeat([]byte{7}, 32),
 		HashPassword: func(string) (string, error) { return "$6$hash", nil },
