@@ -133,8 +133,12 @@ func (s *Server) shutdown(server *http.Server) {
 	if err := server.Shutdown(patience); err != nil {
 		s.opts.Log.Warn("calls did not end in time and are cancelled", "err", err)
 		s.giveUp()
-		s.waitForCalls(5 * time.Second) // let their replies out
-		server.Close()
+		s.waitForCalls(5 * time.Second)
+		replies, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(replies) != nil { // a connection is idle once its reply is out
+			server.Close()
+		}
 	}
 }
 
