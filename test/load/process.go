@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -142,6 +144,21 @@ func perSecond(ctx context.Context, span time.Duration, round ...request) (float
 		n++
 	}
 	return float64(n) / time.Since(begun).Seconds(), ctx.Err()
+}
+
+// perSecondOfMany is perSecond of several clients at once, each with a connection of its own.
+func perSecondOfMany(ctx context.Context, clients int, span time.Duration, r request) (float64, error) {
+	rates, errs := make([]float64, clients), make([]error, clients)
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() { rates[i], errs[i] = perSecond(ctx, span, r) })
+	}
+	wg.Wait()
+	sum := 0.0
+	for _, rate := range rates {
+		sum += rate
+	}
+	return sum, errors.Join(errs...)
 }
 
 // times is a row for "ours is so many times as fast as the floor".
