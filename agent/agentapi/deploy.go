@@ -113,5 +113,5 @@ type AppInfo struct {
 // EnableServiceParams are the parameters of deploy.enable_service: start a service of the host at every boot. Nothing is
 // started now.
 type EnableServiceParams struct {
-	Service string `json:"service" rpc:"required"` // apache, nginx or mysql
+	Service string `json:"service" rpc:"required"` // apache, nginx, mysql, postgresql or mongodb
 }

@@ -117,17 +117,33 @@ func (a *agent) RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) e
 	return run(ctx, a, "nginx.remove_proxy", forChange, func(ctx context.Context) error { return a.client.Nginx().RemoveProxy(ctx, p) })
 }
 
-func (a *agent) CreateDatabase(ctx context.Context, p agentapi.CreateDatabaseParams) error {
-	return run(ctx, a, "mysql.create_database", forChange, func(ctx context.Context) error { return a.client.MySQL().CreateDatabase(ctx, p) })
+func (a *agent) CreateDatabase(ctx context.Context, engine string, p agentapi.CreateDatabaseParams) error {
+	return run(ctx, a, engine+".create_database", forChange, func(ctx context.Context) error {
+		return a.client.Database(engine).CreateDatabase(ctx, p)
+	})
 }
 
-func (a *agent) CreateDatabaseUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) error {
-	return run(ctx, a, "mysql.create_user", forChange, func(ctx context.Context) error { return a.client.MySQL().CreateUser(ctx, p) })
+func (a *agent) DropDatabase(ctx context.Context, engine, name string) error {
+	return run(ctx, a, engine+".drop_database", forChange, func(ctx context.Context) error {
+		return a.client.Database(engine).DropDatabase(ctx, name)
+	})
 }
 
-func (a *agent) ResetDatabasePassword(ctx context.Context, p agentapi.ResetPasswordParams) error {
-	return run(ctx, a, "mysql.reset_password", forChange, func(ctx context.Context) error {
-		_, err := a.client.MySQL().ResetPassword(ctx, p)
+func (a *agent) CreateDatabaseUser(ctx context.Context, engine string, p agentapi.CreateDatabaseUserParams) error {
+	return run(ctx, a, engine+".create_user", forChange, func(ctx context.Context) error {
+		return a.client.Database(engine).CreateUser(ctx, p)
+	})
+}
+
+func (a *agent) DropDatabaseUser(ctx context.Context, engine string, p agentapi.DropDatabaseUserParams) error {
+	return run(ctx, a, engine+".drop_user", forChange, func(ctx context.Context) error {
+		return a.client.Database(engine).DropUser(ctx, p)
+	})
+}
+
+func (a *agent) ResetDatabasePassword(ctx context.Context, engine string, p agentapi.ResetPasswordParams) error {
+	return run(ctx, a, engine+".reset_password", forChange, func(ctx context.Context) error {
+		_, err := a.client.Database(engine).ResetPassword(ctx, p)
 		return err
 	})
 }

@@ -93,9 +93,11 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 		"system": {"get_hostname": ok("system.get_hostname", "web-1")},
 		"deploy": {"mount_volume": ok("deploy.mount_volume", map[string]any{"device": "/dev/x", "size_bytes": 5}),
 			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil)},
-		"apache": {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
-		"nginx":  {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
-		"mysql":  {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil), "reset_password": ok("mysql.reset_password", "secret")},
+		"apache":     {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
+		"nginx":      {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
+		"mysql":      {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil), "reset_password": ok("mysql.reset_password", "secret")},
+		"postgresql": {"drop_database": ok("postgresql.drop_database", nil)},
+		"mongodb":    {"drop_user": ok("mongodb.drop_user", nil)},
 	})
 	a := agentAt(t, address)
 	ctx := t.Context()
@@ -115,11 +117,19 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 		"apache.start_service":             func() (any, error) { return nil, a.StartService(ctx, "apache") },
 		"nginx.make_proxy":                 func() (any, error) { return nil, a.MakeProxy(ctx, agentapi.ProxyParams{Hostname: "h"}) },
 		"nginx.remove_proxy":               func() (any, error) { return nil, a.RemoveProxy(ctx, agentapi.RemoveProxyParams{Hostname: "h"}) },
-		"mysql.create_database":            func() (any, error) { return nil, a.CreateDatabase(ctx, agentapi.CreateDatabaseParams{Name: "d"}) },
-		"mysql.create_user": func() (any, error) {
-			return nil, a.CreateDatabaseUser(ctx, agentapi.CreateDatabaseUserParams{Name: "u"})
+		"mysql.create_database": func() (any, error) {
+			return nil, a.CreateDatabase(ctx, "mysql", agentapi.CreateDatabaseParams{Name: "d"})
 		},
-		"mysql.reset_password": func() (any, error) { return nil, a.ResetDatabasePassword(ctx, agentapi.ResetPasswordParams{User: "u"}) },
+		"postgresql.drop_database": func() (any, error) { return nil, a.DropDatabase(ctx, "postgresql", "d") },
+		"mongodb.drop_user": func() (any, error) {
+			return nil, a.DropDatabaseUser(ctx, "mongodb", agentapi.DropDatabaseUserParams{Name: "u", Database: "d"})
+		},
+		"mysql.create_user": func() (any, error) {
+			return nil, a.CreateDatabaseUser(ctx, "mysql", agentapi.CreateDatabaseUserParams{Name: "u"})
+		},
+		"mysql.reset_password": func() (any, error) {
+			return nil, a.ResetDatabasePassword(ctx, "mysql", agentapi.ResetPasswordParams{User: "u"})
+		},
 		"nginx.remove_proxy =<nil> by its own name": func() (any, error) {
 			var out any
 			return out, a.Call(ctx, "nginx.remove_proxy", agentapi.RemoveProxyParams{}, &out)

@@ -20,9 +20,12 @@ type Agent interface {
 	EnableService(ctx context.Context, p agentapi.EnableServiceParams) error
 	MakeProxy(ctx context.Context, p agentapi.ProxyParams) error
 	RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) error
-	CreateDatabase(ctx context.Context, p agentapi.CreateDatabaseParams) error
-	CreateDatabaseUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) error
-	ResetDatabasePassword(ctx context.Context, p agentapi.ResetPasswordParams) error
+	// The engine of a database is agentapi.EngineMySQL, EnginePostgreSQL or EngineMongoDB.
+	CreateDatabase(ctx context.Context, engine string, p agentapi.CreateDatabaseParams) error
+	DropDatabase(ctx context.Context, engine, name string) error
+	CreateDatabaseUser(ctx context.Context, engine string, p agentapi.CreateDatabaseUserParams) error
+	DropDatabaseUser(ctx context.Context, engine string, p agentapi.DropDatabaseUserParams) error
+	ResetDatabasePassword(ctx context.Context, engine string, p agentapi.ResetPasswordParams) error
 	MeterAgent
 	// Call sends any method; for people at a terminal.
 	Call(ctx context.Context, method string, params, result any) error

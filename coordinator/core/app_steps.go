@@ -194,6 +194,11 @@ func appSecretOf(run *operation.Run) (appSecret, error) {
 	return s, nil
 }
 
+// databaseAdmin is the user of the whole server, whose password the app's owner chose.
+var databaseAdmin = map[string]string{
+	agentapi.EngineMySQL: "root", agentapi.EnginePostgreSQL: "postgres", agentapi.EngineMongoDB: "scalr",
+}
+
 func (c *Core) createDatabase(ctx context.Context, run *operation.Run) error {
 	_, app, _, agent, err := c.appAgent(ctx, run)
 	if err != nil || app.Engine == "" {
@@ -210,14 +215,14 @@ func (c *Core) createDatabase(ctx context.Context, run *operation.Run) error {
 	if err := startForGood(ctx, agent, app.Engine); err != nil {
 		return classified(err, Internal, ObjApp, "start the database server")
 	}
-	if err := agent.CreateDatabase(ctx, agentapi.CreateDatabaseParams{Name: si.Database}); err != nil {
+	if err := agent.CreateDatabase(ctx, app.Engine, agentapi.CreateDatabaseParams{Name: si.Database}); err != nil {
 		return classified(err, Internal, ObjApp, "create the database")
 	}
 	user := agentapi.CreateDatabaseUserParams{Name: si.User, Password: agentapi.Secret(secret.Database), Database: si.Database}
-	if err := agent.CreateDatabaseUser(ctx, user); err != nil {
+	if err := agent.CreateDatabaseUser(ctx, app.Engine, user); err != nil {
 		return classified(err, Internal, ObjApp, "create the database user")
 	}
-	err = agent.ResetDatabasePassword(ctx, agentapi.ResetPasswordParams{User: "root", NewPassword: agentapi.Ptr(agentapi.Secret(secret.Password))})
+	err = agent.ResetDatabasePassword(ctx, app.Engine, agentapi.ResetPasswordParams{User: databaseAdmin[app.Engine], NewPassword: agentapi.Ptr(agentapi.Secret(secret.Password))})
 	return classified(err, Internal, ObjApp, "set the database password")
 }
 

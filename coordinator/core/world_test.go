@@ -334,15 +334,23 @@ func (a agentOf) RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) 
 	return a.do(ctx, "RemoveProxy", func(h *host) error { delete(h.proxies, p.Hostname); return nil })
 }
 
-func (a agentOf) CreateDatabase(ctx context.Context, p agentapi.CreateDatabaseParams) error {
+func (a agentOf) CreateDatabase(ctx context.Context, _ string, p agentapi.CreateDatabaseParams) error {
 	return a.do(ctx, "CreateDatabase", func(h *host) error { h.databases[p.Name] = true; return nil })
 }
 
-func (a agentOf) CreateDatabaseUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) error {
+func (a agentOf) DropDatabase(ctx context.Context, _, name string) error {
+	return a.do(ctx, "DropDatabase", func(h *host) error { delete(h.databases, name); return nil })
+}
+
+func (a agentOf) CreateDatabaseUser(ctx context.Context, _ string, p agentapi.CreateDatabaseUserParams) error {
 	return a.do(ctx, "CreateDatabaseUser", func(h *host) error { h.users[p.Name] = string(p.Password); return nil })
 }
 
-func (a agentOf) ResetDatabasePassword(ctx context.Context, p agentapi.ResetPasswordParams) error {
+func (a agentOf) DropDatabaseUser(ctx context.Context, _ string, p agentapi.DropDatabaseUserParams) error {
+	return a.do(ctx, "DropDatabaseUser", func(h *host) error { delete(h.users, p.Name); return nil })
+}
+
+func (a agentOf) ResetDatabasePassword(ctx context.Context, _ string, p agentapi.ResetPasswordParams) error {
 	return a.do(ctx, "ResetDatabasePassword", func(h *host) error { h.users[p.User] = string(*p.NewPassword); return nil })
 }
 

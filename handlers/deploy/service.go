@@ -13,10 +13,18 @@ import (
 // Errors: ValueError (a service we do not know), InitdError
 // Effects: the unit's links below /etc/systemd/system; nothing is started
 func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServiceParams) (handlers.Null, error) {
-	units := map[string]string{"apache": s.host.Layout().ApacheUnit, "nginx": s.host.Layout().NginxUnit, "mysql": s.host.Layout().MySQLUnit}
+	l := s.host.Layout()
+	units := map[string]string{"apache": l.ApacheUnit, "nginx": l.NginxUnit, "mysql": l.MySQLUnit, "mongodb": l.MongoDBUnit, "postgresql": ""}
 	unit, ok := units[p.Service]
 	if !ok {
-		return handlers.Null{}, invalid("service %.40q is none of apache, nginx, mysql", p.Service)
+		return handlers.Null{}, invalid("service %.40q is none of apache, nginx, mysql, postgresql, mongodb", p.Service)
+	}
+	if p.Service == "postgresql" {
+		cluster, ok := s.host.PostgreSQL()
+		if !ok {
+			return handlers.Null{}, agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "PostgreSQL is not installed on this host")
+		}
+		unit = cluster.Unit
 	}
 	return handlers.Null{}, s.enable(ctx, unit)
 }

@@ -28,3 +28,25 @@ func TestEnableService(t *testing.T) {
 		}
 	})
 }
+
+func TestEnablePostgreSQL(t *testing.T) {
+	t.Run("the newest cluster of the host is enabled", func(t *testing.T) {
+		h := hosttest.New(t)
+		for _, version := range []string{"9", "13", "15"} {
+			h.WriteText("/etc/postgresql/"+version+"/main/postgresql.conf", "")
+		}
+		h.Units.Install("postgresql@15-main.service")
+		if _, err := New(Options{Host: h.Host}).EnableService(t.Context(), agentapi.EnableServiceParams{Service: "postgresql"}); err != nil {
+			t.Fatal(err)
+		}
+		if !h.Units.Enabled("postgresql@15-main.service") {
+			t.Error("the unit is not enabled")
+		}
+	})
+	t.Run("a host without PostgreSQL says so", func(t *testing.T) {
+		_, err := New(Options{Host: hosttest.New(t).Host}).EnableService(t.Context(), agentapi.EnableServiceParams{Service: "postgresql"})
+		if err == nil || !strings.Contains(err.Error(), "not installed") {
+			t.Errorf("got %v", err)
+		}
+	})
+}

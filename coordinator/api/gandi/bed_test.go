@@ -427,13 +427,17 @@ func (a *memAgents) PrepareRouter(context.Context) error                        
 func (a *memAgents) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
 func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error             { return nil }
 func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error     { return nil }
-func (a *memAgents) CreateDatabase(context.Context, agentapi.CreateDatabaseParams) error {
+func (a *memAgents) CreateDatabase(context.Context, string, agentapi.CreateDatabaseParams) error {
 	return a.result("CreateDatabase")
 }
-func (a *memAgents) CreateDatabaseUser(context.Context, agentapi.CreateDatabaseUserParams) error {
+func (a *memAgents) DropDatabase(context.Context, string, string) error { return nil }
+func (a *memAgents) CreateDatabaseUser(context.Context, string, agentapi.CreateDatabaseUserParams) error {
 	return nil
 }
-func (a *memAgents) ResetDatabasePassword(context.Context, agentapi.ResetPasswordParams) error {
+func (a *memAgents) DropDatabaseUser(context.Context, string, agentapi.DropDatabaseUserParams) error {
+	return nil
+}
+func (a *memAgents) ResetDatabasePassword(context.Context, string, agentapi.ResetPasswordParams) error {
 	return nil
 }
 func (a *memAgents) Call(context.Context, string, any, any) error { return nil }
