@@ -73,12 +73,12 @@ func seedTemp(source string) string {
 // whatever was written to the volume is found again after a reboot.
 func (s *Service) bindDirectory(ctx context.Context, c *host.Change, mpoint string, b agentapi.BindMount) error {
 	source := path.Join(mpoint, b.Source)
-	mounts, err := s.mounts()
+	mounts, err := s.host.Mounts()
 	if err != nil {
 		return err
 	}
 	line := bindLine(source, b.Target, mpoint, b.Unit)
-	if m, taken := mountedAt(mounts, b.Target); taken {
+	if m, taken := host.MountedAt(mounts, b.Target); taken {
 		if !boundFromVolume(mounts, line) {
 			return conflict("%s is mounted at %s already", m.Source, b.Target)
 		}
@@ -99,21 +99,21 @@ func (s *Service) bindDirectory(ctx context.Context, c *host.Change, mpoint stri
 	if err := s.keepMounted(c, line); err != nil {
 		return err
 	}
-	if err := s.mount(ctx, c, b.Target, "--bind", s.host.Path(source), s.host.Path(b.Target)); err != nil {
+	if err := s.mount(ctx, c, b.Target, s.mountLine(line)); err != nil {
 		return err
 	}
 	return s.finishBind(ctx, c, line)
 }
 
 // boundFromVolume says whether what is mounted at a line's target is the directory of its volume.
-func boundFromVolume(mounts []mount, line fstabLine) bool {
-	m, mounted := mountedAt(mounts, line.MPoint)
-	volume, there := mountedAt(mounts, line.volume())
-	return mounted && there && m.Number == volume.Number && m.Root == path.Join(volume.Root, strings.TrimPrefix(line.Source, line.volume()))
+func boundFromVolume(mounts []host.Mount, line host.FstabLine) bool {
+	m, mounted := host.MountedAt(mounts, line.MPoint)
+	volume, there := host.MountedAt(mounts, volumeOf(line))
+	return mounted && there && m.Number == volume.Number && m.Root == path.Join(volume.Root, strings.TrimPrefix(line.Source, volumeOf(line)))
 }
 
 // finishBind is what is left when the directory is bound.
-func (s *Service) finishBind(ctx context.Context, c *host.Change, line fstabLine) error {
+func (s *Service) finishBind(ctx context.Context, c *host.Change, line host.FstabLine) error {
 	if err := s.guard(ctx, c, line, true); err != nil {
 		return err
 	}
@@ -123,18 +123,18 @@ func (s *Service) finishBind(ctx context.Context, c *host.Change, line fstabLine
 	if err := c.Remove(seedNote(line.Source)); err != nil {
 		return err
 	}
-	if line.unit() == "" {
+	if unitOf(line) == "" {
 		return nil
 	}
-	return s.startIfNoted(ctx, c, line.unit())
+	return s.startIfNoted(ctx, c, unitOf(line))
 }
 
 // targetsOf are the other directories of a unit that lie on volumes.
 func (s *Service) targetsOf(unit, except string) []string {
-	text, _ := s.readFstab()
+	text, _ := s.host.ReadFstab()
 	var targets []string
-	for _, l := range parseFstab(text) {
-		if l.ours() && l.unit() == unit && l.MPoint != except {
+	for _, l := range host.ParseFstab(text) {
+		if ours(l) && unitOf(l) == unit && l.MPoint != except {
 			targets = append(targets, l.MPoint)
 		}
 	}
@@ -144,12 +144,12 @@ func (s *Service) targetsOf(unit, except string) []string {
 // guard writes, or takes away, what keeps systemd from using a bound directory without its volume. It matters at the next
 // boot, when systemd reads it anyway; only taking it away is told to systemd at once, because a service would wait for a
 // volume that is not to come. Reading all units costs a tenth of a second on a small host.
-func (s *Service) guard(ctx context.Context, c *host.Change, line fstabLine, on bool) error {
+func (s *Service) guard(ctx context.Context, c *host.Change, line host.FstabLine, on bool) error {
 	files := []wantedFile{{path: dropIn(mountUnit(line.MPoint)), perm: 0o644}}
 	if on {
-		files[0].text = renderMountGuard(line.volume())
+		files[0].text = renderMountGuard(volumeOf(line))
 	}
-	if unit := line.unit(); unit != "" {
+	if unit := unitOf(line); unit != "" {
 		service := wantedFile{path: dropIn(unit), perm: 0o644}
 		targets := s.targetsOf(unit, line.MPoint)
 		if on {
@@ -247,14 +247,14 @@ func (s *Service) copyTree(ctx context.Context, from, to string) error {
 	}
 	args := []string{"-aT", "--reflink=auto", "--sparse=always", "--", s.host.Path(from), s.host.Path(to)}
 	if _, err := s.host.Run(ctx, host.Cmd{Path: "cp", Args: args, Timeout: seedTimeout}); err != nil {
-		return linuxError(err)
+		return host.LinuxError(err)
 	}
 	return s.host.SyncFS(to)
 }
 
 // unbindDirectory takes one bound directory off the host again; its unit stays stopped.
-func (s *Service) unbindDirectory(ctx context.Context, c *host.Change, mounts []mount, line fstabLine) error {
-	unit := line.unit()
+func (s *Service) unbindDirectory(ctx context.Context, c *host.Change, mounts []host.Mount, line host.FstabLine) error {
+	unit := unitOf(line)
 	if unit != "" {
 		state, err := s.host.Units().State(ctx, unit)
 		if err != nil {
@@ -267,19 +267,13 @@ func (s *Service) unbindDirectory(ctx context.Context, c *host.Change, mounts []
 			}
 		}
 	}
-	if _, mounted := mountedAt(mounts, line.MPoint); mounted {
-		if err := s.unmount(ctx, line.MPoint); err != nil {
+	if _, mounted := host.MountedAt(mounts, line.MPoint); mounted {
+		if err := s.host.Unmount(ctx, line.MPoint); err != nil {
 			return err
 		}
-		c.OnRollback(func() error {
-			return s.mount(context.WithoutCancel(ctx), s.host.Begin(), line.MPoint, "--bind", s.host.Path(line.Source), s.host.Path(line.MPoint))
-		})
+		c.OnRollback(func() error { return s.mountLine(line)(context.WithoutCancel(ctx)) })
 	}
-	text, err := s.readFstab()
-	if err != nil {
-		return err
-	}
-	if err := s.writeFstab(c, removeFstab(text, line.MPoint)); err != nil {
+	if err := s.dropLine(c, line.MPoint); err != nil {
 		return err
 	}
 	return s.guard(ctx, c, line, false)

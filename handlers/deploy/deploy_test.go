@@ -89,7 +89,7 @@ func newHost(tb testing.TB) *hosttest.Host {
 	}
 	h.WriteText("/usr/sbin/sshd", "")
 	h.WriteText("/etc/fstab", fstabText)
-	h.WriteText(mountsFile, "25 1 259:2 / / rw,relatime shared:1 - ext4 /dev/vda rw\n")
+	h.WriteText(host.MountsFile, "25 1 259:2 / / rw,relatime shared:1 - ext4 /dev/vda rw\n")
 	h.Runner.Succeed("sshd")
 	h.Units.SetRunning("ssh.service")
 	h.Units.SetRunning("apache2.service")

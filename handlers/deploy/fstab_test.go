@@ -3,6 +3,8 @@ package deploy
 import (
 	"bytes"
 	"testing"
+
+	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 const fstabText = "# /etc/fstab: static file system information.\n" +
@@ -30,8 +32,8 @@ func TestFstab(t *testing.T) {
 		}
 	})
 	t.Run("a volume is found with what is bound from it", func(t *testing.T) {
-		volume, binds := volumeLines(parseFstab(text), "/srv/data")
-		if volume.Source != "/dev/reeve-vol-1" || len(binds) != 1 || binds[0].unit() != "mariadb.service" || binds[0].volume() != "/srv/data" {
+		volume, binds := volumeLines(host.ParseFstab(text), "/srv/data")
+		if volume.Source != "/dev/reeve-vol-1" || len(binds) != 1 || unitOf(binds[0]) != "mariadb.service" || volumeOf(binds[0]) != "/srv/data" {
 			t.Errorf("got %v, %v", volume, binds)
 		}
 	})
@@ -47,14 +49,14 @@ func FuzzFstab(f *testing.F) {
 		if again := setFstab(set, want); !bytes.Equal(again, set) {
 			t.Errorf("set twice: got %q, want %q", again, set)
 		}
-		ours := 0
-		for _, l := range parseFstab(set) {
-			if l.ours() && l.MPoint == want.MPoint {
-				ours++
+		found := 0
+		for _, l := range host.ParseFstab(set) {
+			if ours(l) && l.MPoint == want.MPoint {
+				found++
 			}
 		}
-		if ours != 1 {
-			t.Errorf("got %d lines of ours, want 1", ours)
+		if found != 1 {
+			t.Errorf("got %d lines of ours, want 1", found)
 		}
 		removed := removeFstab(text, want.MPoint)
 		rest := removeFstab(set, want.MPoint)

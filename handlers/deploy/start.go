@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path"
+
+	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 // Start implements handlers.Starter. It mounts the volumes that fstab records as ours and that are not mounted, because
@@ -12,13 +14,13 @@ import (
 func (s *Service) Start(ctx context.Context) error {
 	s.volumeMu.Lock()
 	defer s.volumeMu.Unlock()
-	text, err := s.readFstab()
+	text, err := s.host.ReadFstab()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, l := range parseFstab(text) {
-		if l.ours() {
+	for _, l := range host.ParseFstab(text) {
+		if ours(l) {
 			errs = append(errs, s.mountAgain(ctx, l))
 		}
 	}
@@ -33,42 +35,38 @@ func (s *Service) Start(ctx context.Context) error {
 }
 
 // mountAgain mounts one line of fstab. Volumes come before what is bound from them: they were written first.
-func (s *Service) mountAgain(ctx context.Context, l fstabLine) error {
-	mounts, err := s.mounts()
+func (s *Service) mountAgain(ctx context.Context, l host.FstabLine) error {
+	mounts, err := s.host.Mounts()
 	if err != nil {
 		return err
 	}
-	if _, mounted := mountedAt(mounts, l.MPoint); mounted {
+	if _, mounted := host.MountedAt(mounts, l.MPoint); mounted {
 		switch {
-		case !l.bind():
+		case !isBind(l):
 			return nil
 		case !boundFromVolume(mounts, l):
 			return conflict("something else than %s is mounted at %s", l.Source, l.MPoint)
 		}
 		return s.finishBind(ctx, s.host.Begin(), l)
 	}
-	if _, mounted := mountedAt(mounts, l.volume()); l.bind() && !mounted || !s.host.Exists(l.Source) {
+	if _, mounted := host.MountedAt(mounts, volumeOf(l)); isBind(l) && !mounted || !s.host.Exists(l.Source) {
 		return nil // what lies at the source is not the volume's
 	}
 	if err := s.host.MkdirAll(l.MPoint, 0o755); err != nil {
 		return err
 	}
-	args := []string{"-t", l.FSType}
-	if l.bind() {
-		args = []string{"--bind"}
-	}
 	c := s.host.Begin() // never rolled back: what is mounted may stay so
-	if err := s.mount(ctx, c, l.MPoint, append(args, s.host.Path(l.Source), s.host.Path(l.MPoint))...); err != nil {
+	if err := s.mount(ctx, c, l.MPoint, s.mountLine(l)); err != nil {
 		return err
 	}
 	s.log.Info("mounted again", "mpoint", l.MPoint)
-	if !l.bind() {
+	if !isBind(l) {
 		return nil
 	}
 	if err := s.finishBind(ctx, c, l); err != nil {
 		return err
 	}
-	return s.startIfWanted(ctx, l.unit())
+	return s.startIfWanted(ctx, unitOf(l))
 }
 
 // startIfWanted starts a unit that is to run from boot on, and could not while its directory was missing.

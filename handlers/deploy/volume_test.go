@@ -52,17 +52,17 @@ func newVolumeHost(tb testing.TB, onDevice string) *hosttest.Host {
 		if c.Args[0] == "--bind" {
 			line = fmt.Sprintf("91 25 7:1 %s %s rw - ext4 %s rw\n", strings.TrimPrefix(local(c.Args[1]), "/srv/data"), local(c.Args[2]), device)
 		}
-		h.WriteText(mountsFile, h.Text(mountsFile)+line)
+		h.WriteText(host.MountsFile, h.Text(host.MountsFile)+line)
 		return host.Output{}, nil
 	})
 	h.Runner.Handle("umount", func(c host.Cmd) (host.Output, error) {
 		var kept []string
-		for line := range strings.Lines(h.Text(mountsFile)) {
+		for line := range strings.Lines(h.Text(host.MountsFile)) {
 			if !strings.Contains(line, " "+local(c.Args[0])+" rw ") {
 				kept = append(kept, line)
 			}
 		}
-		h.WriteText(mountsFile, strings.Join(kept, ""))
+		h.WriteText(host.MountsFile, strings.Join(kept, ""))
 		return host.Output{}, nil
 	})
 	h.Runner.Handle("cp", func(c host.Cmd) (host.Output, error) {
@@ -98,7 +98,7 @@ func TestMountVolume(t *testing.T) {
 		if v.FSType != "ext4" || v.Device != device || v.SizeBytes <= 0 || v.FreeBytes <= 0 || v.FreeBytes > v.SizeBytes {
 			t.Errorf("got %+v", v)
 		}
-		golden(t, "mounted", h.Text("/etc/fstab")+h.Text(mountsFile)+h.Text("/etc/systemd/system/mariadb.service.d/reeve-volume.conf")+
+		golden(t, "mounted", h.Text("/etc/fstab")+h.Text(host.MountsFile)+h.Text("/etc/systemd/system/mariadb.service.d/reeve-volume.conf")+
 			h.Text("/etc/systemd/system/var-lib-mysql.mount.d/reeve-volume.conf"))
 	})
 	t.Run("the directory's content was copied, modes kept", func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestMountVolume(t *testing.T) {
 		if got := h.Text("/etc/fstab"); got != fstabText+"\n" {
 			t.Errorf("got fstab %s, want %s", got, fstabText)
 		}
-		if strings.Contains(h.Text(mountsFile), device) || h.Exists("/etc/systemd/system/mariadb.service.d/reeve-volume.conf") {
+		if strings.Contains(h.Text(host.MountsFile), device) || h.Exists("/etc/systemd/system/mariadb.service.d/reeve-volume.conf") {
 			t.Error("something is still mounted or guarded")
 		}
 		if h.Units.Running("mariadb.service") {
@@ -240,7 +240,7 @@ func TestMountVolumeRefuses(t *testing.T) {
 		wantKind(t, err, agentapi.KindNotFound)
 	})
 	t.Run("a mount of somebody else is not unmounted", func(t *testing.T) {
-		h.WriteText(mountsFile, h.Text(mountsFile)+"90 25 7:1 / /srv/other rw - ext4 /dev/x rw\n")
+		h.WriteText(host.MountsFile, h.Text(host.MountsFile)+"90 25 7:1 / /srv/other rw - ext4 /dev/x rw\n")
 		_, err := s.UnmountVolume(t.Context(), agentapi.UnmountVolumeParams{MPoint: "/srv/other"})
 		wantKind(t, err, agentapi.KindConflict)
 	})
@@ -310,7 +310,7 @@ func TestStart(t *testing.T) {
 		if err := mountData(t, h); err != nil {
 			t.Fatal(err)
 		}
-		h.WriteText(mountsFile, "25 1 259:2 / / rw,relatime shared:1 - ext4 /dev/vda rw\n")
+		h.WriteText(host.MountsFile, "25 1 259:2 / / rw,relatime shared:1 - ext4 /dev/vda rw\n")
 		h.Units.Install("mariadb.service")
 		h.WriteText("/etc/systemd/system/multi-user.target.wants/mariadb.service", "")
 		h.ClearCalls()
@@ -321,9 +321,9 @@ func TestStart(t *testing.T) {
 		if err := newService(h).Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		mounts := parseMounts([]byte(h.Text(mountsFile)))
+		mounts := host.ParseMounts([]byte(h.Text(host.MountsFile)))
 		for _, p := range []string{"/srv/data", "/var/lib/mysql"} {
-			if _, ok := mountedAt(mounts, p); !ok {
+			if _, ok := host.MountedAt(mounts, p); !ok {
 				t.Errorf("%s is not mounted", p)
 			}
 		}
@@ -346,7 +346,7 @@ func TestStart(t *testing.T) {
 	})
 	t.Run("a directory of the host that was bound instead is an error, and its service is left alone", func(t *testing.T) {
 		h := rebooted(t)
-		h.WriteText(mountsFile, h.Text(mountsFile)+"95 25 259:2 /srv/data/mysql /var/lib/mysql rw - ext4 /dev/vda rw\n")
+		h.WriteText(host.MountsFile, h.Text(host.MountsFile)+"95 25 259:2 /srv/data/mysql /var/lib/mysql rw - ext4 /dev/vda rw\n")
 		wantKind(t, newService(h).Start(t.Context()), agentapi.KindConflict)
 		if h.Units.Running("mariadb.service") {
 			t.Error("mariadb runs on the wrong files")

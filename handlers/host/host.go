@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"sync"
 )
 
 // Options configure a Host.
@@ -24,6 +25,8 @@ type Host struct {
 	units  Units
 	layout *Layout
 	log    *slog.Logger
+
+	fstabMu sync.Mutex // one editor of fstab at a time
 }
 
 // New builds a Host.
