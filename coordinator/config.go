@@ -42,6 +42,7 @@ type Config struct {
 	GitHost     string `yaml:"git_host"`     // shown as git_server; "" means the instance's own node, for this and the next two
 	FTPHost     string `yaml:"ftp_host"`     // shown as ftp_server
 	ConsoleHost string `yaml:"console_host"` // shown in console
+	RouterHost  string `yaml:"router_host"`  // name that leads to the routers, for CNAME records; "" means there is none
 
 	HostedZones []string `yaml:"hosted_zones"` // names in them need no proof of ownership
 	Resolver    string   `yaml:"resolver"`     // host:port asked for that proof; "" means the system's
@@ -90,6 +91,7 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.StringVar(&c.GitHost, "git-host", c.GitHost, "host name shown as git_server; empty means the instance's own node")
 	f.StringVar(&c.FTPHost, "ftp-host", c.FTPHost, "host name shown as ftp_server; empty means the instance's own node")
 	f.StringVar(&c.ConsoleHost, "console-host", c.ConsoleHost, "host name shown as console; empty means the instance's own node")
+	f.StringVar(&c.RouterHost, "router-host", c.RouterHost, "host name that leads to the routers, shown to owners of names")
 	f.StringSliceVar(&c.HostedZones, "hosted-zones", c.HostedZones, "zones whose names need no proof of ownership")
 	f.StringVar(&c.Resolver, "resolver", c.Resolver, "host:port of the DNS server asked for proofs of ownership")
 	f.IntVar(&c.MaxApps, "max-apps", c.MaxApps, "apps per account; 0 means no limit")

@@ -155,7 +155,7 @@ func hashLogin(password string) (string, error) {
 func (c *coordinator) listen(registry *prometheus.Registry) error {
 	graphs := gandi.NewGraphs(gandi.GraphOptions{Core: c.core, PublicURL: c.cfg.PublicURL, Log: c.log})
 	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL,
-		GitHost: c.cfg.GitHost, FTPHost: c.cfg.FTPHost, ConsoleHost: c.cfg.ConsoleHost})
+		GitHost: c.cfg.GitHost, FTPHost: c.cfg.FTPHost, ConsoleHost: c.cfg.ConsoleHost, RouterHost: c.cfg.RouterHost})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself

@@ -96,7 +96,7 @@ type SwitchReleaseParams struct {
 	Release int    `json:"release" rpc:"required"`
 }
 
-// AppParams name one app. deploy.delete_app removes everything create_app and put_release made, shared files and logs
+// AppParams name one app. deploy.app_paths answers with its AppPaths, or not_found. deploy.delete_app removes everything create_app and put_release made, shared files and logs
 // included; an app that is not there is no error. Result null.
 type AppParams struct {
 	App string `json:"app" rpc:"required"`

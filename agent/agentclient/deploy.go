@@ -29,6 +29,11 @@ func (d Deploy) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agen
 	return invoke[agentapi.AppPaths](ctx, d.client, deploy, "create_app", p)
 }
 
+// AppPaths tells where an app lies on the host.
+func (d Deploy) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
+	return invoke[agentapi.AppPaths](ctx, d.client, deploy, "app_paths", p)
+}
+
 // DeleteApp removes everything CreateApp made.
 func (d Deploy) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 	return d.client.call(ctx, deploy, "delete_app", p, nil)

@@ -83,6 +83,12 @@ func (a *agent) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agen
 	})
 }
 
+func (a *agent) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
+	return do(ctx, a, "deploy.app_paths", forAnswer, func(ctx context.Context) (agentapi.AppPaths, error) {
+		return a.client.Deploy().AppPaths(ctx, p)
+	})
+}
+
 func (a *agent) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 	return run(ctx, a, "deploy.delete_app", forChange, func(ctx context.Context) error { return a.client.Deploy().DeleteApp(ctx, p) })
 }

@@ -31,6 +31,8 @@ type appParams struct {
 	ExtraGB     int    `json:"extra_gb,omitempty"`
 	Name        string `json:"name"`
 	Route       string `json:"route,omitempty"`
+	RouteID     string `json:"route_id,omitempty"`
+	FromID      AppID  `json:"from_id,omitempty"` // whom the route was taken from
 }
 
 // appSecret is what the steps of a creation need and nobody may see.

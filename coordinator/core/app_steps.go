@@ -322,56 +322,30 @@ func (c *Core) routers(ctx context.Context, cloud string) ([]Node, error) {
 }
 
 func (c *Core) publishRoutes(ctx context.Context, run *operation.Run) error {
-	_, app, node, _, err := c.appAgent(ctx, run)
+	_, app, found, err := c.appOf(ctx, run)
 	if err != nil || len(app.Routes) == 0 {
 		return err
 	}
-	routers, err := c.routers(ctx, app.Cloud)
-	if err != nil {
-		return err
+	if !found {
+		return Errorf(NotFound, ObjApp, "the app does not exist any more")
 	}
-	if len(routers) == 0 {
-		return operation.RetryAfter(250*time.Millisecond, "no router node is up yet")
-	}
-	for _, router := range routers {
-		agent, err := c.Agents.Agent(router)
-		if err != nil {
-			return err
-		}
-		for i, r := range app.Routes {
-			err := agent.MakeProxy(ctx, agentapi.ProxyParams{Hostname: r.Hostname,
-				Backends:      []agentapi.Destination{{Host: node.Address, Port: "80"}},
-				ReloadService: agentapi.Ptr(agentapi.Bool(i == len(app.Routes)-1))})
-			if err != nil {
-				return classified(err, Internal, ObjRoute, "publish "+r.Hostname)
-			}
-		}
-	}
-	return nil
+	return c.publish(ctx, app, app.hostnames()...)
 }
 
 func (c *Core) withdrawRoutes(ctx context.Context, run *operation.Run) error {
 	_, app, found, err := c.appOf(ctx, run)
-	if err != nil || !found || len(app.Routes) == 0 {
+	if err != nil || !found {
 		return err
 	}
-	routers, err := c.routers(ctx, app.Cloud)
-	if err != nil {
-		return err
+	return c.withdraw(ctx, app.Cloud, app.hostnames()...)
+}
+
+func (a App) hostnames() []string {
+	var names []string
+	for _, r := range a.Routes {
+		names = append(names, r.Hostname)
 	}
-	for _, router := range routers {
-		agent, err := c.Agents.Agent(router)
-		if err != nil {
-			return err
-		}
-		for i, r := range app.Routes {
-			err := agent.RemoveProxy(ctx, agentapi.RemoveProxyParams{Hostname: r.Hostname, ReloadService: agentapi.Ptr(agentapi.Bool(i == len(app.Routes)-1))})
-			if err != nil && !isNotFound(err) {
-				return classified(err, Internal, ObjRoute, "withdraw "+r.Hostname)
-			}
-		}
-	}
-	return nil
+	return names
 }
 
 func (c *Core) finishApp(ctx context.Context, run *operation.Run) error {
@@ -385,6 +359,9 @@ func (c *Core) finishApp(ctx context.Context, run *operation.Run) error {
 			return err
 		}
 		for _, r := range app.Routes {
+			if r.State != RouteCreating {
+				continue
+			}
 			r.State = RouteRunning
 			if err := tx.PutRoute(&r); err != nil {
 				return err

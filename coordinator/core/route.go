@@ -44,11 +44,11 @@ func OwnershipToken(secret []byte, account AccountID, hostname string) string {
 	return hex.EncodeToString(mac.Sum(nil))[:32]
 }
 
-// owned says whether an account may use a name that nobody serves: it lies in a zone we host, or its owner published the
+// owned says whether an account may use a name: it lies in a zone we host and nobody serves it, or its owner published the
 // token.
-func (c *Core) owned(ctx context.Context, account AccountID, hostname string) bool {
+func (c *Core) owned(ctx context.Context, account AccountID, hostname string, served bool) bool {
 	for _, zone := range c.HostedZones {
-		if hostname == zone || strings.HasSuffix(hostname, "."+zone) {
+		if !served && (hostname == zone || strings.HasSuffix(hostname, "."+zone)) {
 			return true
 		}
 	}
@@ -97,7 +97,7 @@ func (c *Core) checkRoutes(ctx context.Context, account AccountID, names []strin
 	var wg sync.WaitGroup
 	for i, n := range normal {
 		if !taken[i] {
-			wg.Go(func() { proven[i] = c.owned(ctx, account, n) })
+			wg.Go(func() { proven[i] = c.owned(ctx, account, n, false) })
 		}
 	}
 	wg.Wait()
@@ -106,11 +106,16 @@ func (c *Core) checkRoutes(ctx context.Context, account AccountID, names []strin
 		case taken[i]:
 			problems = append(problems, Problem{Field: "vhosts", Code: ProblemTaken, Msg: n + " is served already"})
 		case !proven[i]:
-			problems = append(problems, Problem{Field: "vhosts", Code: ProblemUnproven, Msg: "You must put a TXT value in your zone",
-				Allowed: []string{n, "vhost=" + OwnershipToken(c.OwnershipSecret, account, n)}})
+			problems = append(problems, c.unproven("vhosts", account, n))
 		}
 	}
 	return normal, problems, nil
+}
+
+// unproven is the problem of a name whose ownership is not proven, with what has to be published.
+func (c *Core) unproven(field string, account AccountID, hostname string) Problem {
+	return Problem{Field: field, Code: ProblemUnproven, Msg: "You must put a TXT value in your zone",
+		Allowed: []string{hostname, "vhost=" + OwnershipToken(c.OwnershipSecret, account, hostname)}}
 }
 
 // clip keeps hostile input short and on one line.

@@ -302,6 +302,16 @@ func (a agentOf) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (age
 	return paths, a.do(ctx, "CreateApp", func(h *host) error { h.apps[p.App] = p; return nil })
 }
 
+func (a agentOf) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
+	paths := agentapi.AppPaths{DocumentRoot: "/web", EnvInclude: "/env.conf", LogDir: "/log"}
+	return paths, a.do(ctx, "AppPaths", func(h *host) error {
+		if _, ok := h.apps[p.App]; !ok {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such app")
+		}
+		return nil
+	})
+}
+
 func (a agentOf) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 	return a.do(ctx, "DeleteApp", func(h *host) error { delete(h.apps, p.App); return nil })
 }
@@ -310,8 +320,13 @@ func (a agentOf) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) 
 	return "", a.do(ctx, "CreateVHost", func(h *host) error { h.vhosts[p.Hostname] = p.Template; return nil })
 }
 
-func (a agentOf) DeleteVHosts(ctx context.Context, _ agentapi.DeleteVHostsParams) error {
-	return a.do(ctx, "DeleteVHosts", func(*host) error { return nil })
+func (a agentOf) DeleteVHosts(ctx context.Context, p agentapi.DeleteVHostsParams) error {
+	return a.do(ctx, "DeleteVHosts", func(h *host) error {
+		for _, v := range p.VHosts {
+			delete(h.vhosts, v.Hostname)
+		}
+		return nil
+	})
 }
 
 func (a agentOf) StartService(ctx context.Context, name string) error {

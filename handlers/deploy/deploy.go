@@ -50,6 +50,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"mount_volume":   handlers.Func("mount_volume", s.MountVolume),
 		"unmount_volume": handlers.Func("unmount_volume", s.UnmountVolume),
 		"create_app":     handlers.Func("create_app", s.CreateApp),
+		"app_paths":      handlers.Reader("app_paths", s.AppPaths),
 		"put_release":    handlers.Func("put_release", s.PutRelease),
 		"switch_release": handlers.Func("switch_release", s.SwitchRelease),
 		"delete_app":     handlers.Func("delete_app", s.DeleteApp),
@@ -133,6 +134,15 @@ func (s *Service) paths(a app) (agentapi.AppPaths, error) {
 		Home: a.home(), DocumentRoot: path.Join(a.current(), "htdocs"), EnvInclude: s.envInclude(a.App), LogDir: a.logs(),
 		User: unixUser(a.App), Release: n, SFTP: s.host.Exists(sshdPath),
 	}, err
+}
+
+// AppPaths tells where an app lies.
+func (s *Service) AppPaths(_ context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
+	a, err := s.load(p.App)
+	if err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	return s.paths(a)
 }
 
 // ListApps lists the apps of this host by name.

@@ -414,6 +414,9 @@ func (a *memAgents) MountVolume(context.Context, agentapi.MountVolumeParams) (ag
 func (a *memAgents) CreateApp(_ context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{Home: p.Base + "/" + p.App}, a.result("CreateApp")
 }
+func (a *memAgents) AppPaths(_ context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
+	return agentapi.AppPaths{Home: "/srv/apps/" + p.App}, a.result("AppPaths")
+}
 func (a *memAgents) DeleteApp(context.Context, agentapi.AppParams) error { return nil }
 func (a *memAgents) CreateVHost(_ context.Context, p agentapi.CreateVHostParams) (string, error) {
 	a.mu.Lock()

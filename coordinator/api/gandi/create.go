@@ -37,22 +37,38 @@ func (t memberType) invalid() string {
 	return [...]string{"!EC_VALIDSTRING", "!EC_VALIDSTRING", "!EC_VALIDINT", "!EC_VALIDBOOL", "!EC_VALIDLIST"}[t]
 }
 
-// members are those of the spec of paas.create (spec 2.5).
+// members are those of all specs, by what they must be (spec 2.5, 2.6, 2.7). A name means the same in each of them.
 var members = map[string]memberType{
 	"name": stringMember, "size": enumMember, "type": enumMember, "datacenter_id": intMember, "duration": stringMember,
 	"password": stringMember, "vhosts": listMember, "quantity": intMember, "keys": listMember, "snapshot_profile": intMember,
 	"zone_alter": boolMember, "override": boolMember, "fixed": boolMember, dryRun: boolMember,
+	"paas_id": intMember, "vhost": stringMember,
 }
 
 const dryRun = "--dry-run"
 
-var mandatory = []string{"name", "size", "type", "datacenter_id", "duration", "password"}
-
 // specReader reads the members of a spec and collects every problem, in the order of the struct.
 type specReader struct {
-	spec     core.AppSpec
 	dry      bool
 	problems []core.Problem
+}
+
+// read hands every member to member, which says whether it knows it. Nil is the same as absent.
+func (s *specReader) read(v xmlrpc.Value, mandatory []string, member func(name string, v xmlrpc.Value) bool) {
+	for _, m := range v.Members {
+		switch {
+		case m.Value.Kind == xmlrpc.Nil:
+		case m.Name == dryRun:
+			s.dry = s.boolean(m.Name, m.Value)
+		case !member(m.Name, m.Value):
+			s.bad(m.Name, core.ProblemUnknown, "this member is not known")
+		}
+	}
+	for _, name := range mandatory {
+		if _, ok := v.Member(name); !ok {
+			s.bad(name, core.ProblemMissing, "this member is mandatory")
+		}
+	}
 }
 
 func (s *specReader) bad(field string, code core.ProblemCode, format string, args ...any) {
@@ -63,22 +79,21 @@ func (s *specReader) wrongType(field string, v xmlrpc.Value) {
 	s.bad(field, core.ProblemType, "a %s was expected, not a %s", members[field].name(), v.Kind)
 }
 
-func readSpec(v xmlrpc.Value) *specReader {
-	s := &specReader{}
-	for _, m := range v.Members {
-		if m.Value.Kind != xmlrpc.Nil {
-			s.member(m.Name, m.Value)
-		}
-	}
-	for _, name := range mandatory {
-		if _, ok := v.Member(name); !ok {
-			s.bad(name, core.ProblemMissing, "this member is mandatory")
-		}
-	}
+// appReader reads the spec of paas.create.
+type appReader struct {
+	specReader
+	spec core.AppSpec
+}
+
+var mandatory = []string{"name", "size", "type", "datacenter_id", "duration", "password"}
+
+func readApp(v xmlrpc.Value) *appReader {
+	s := &appReader{}
+	s.read(v, mandatory, s.member)
 	return s
 }
 
-func (s *specReader) member(name string, v xmlrpc.Value) {
+func (s *appReader) member(name string, v xmlrpc.Value) bool {
 	switch name {
 	case "name":
 		s.spec.Name = s.text(name, v)
@@ -89,7 +104,7 @@ func (s *specReader) member(name string, v xmlrpc.Value) {
 	case "password":
 		s.spec.Password = core.Secret(s.text(name, v))
 	case "duration":
-		s.duration(s.text(name, v))
+		s.spec.Months = s.duration(s.text(name, v))
 	case "datacenter_id":
 		s.spec.LocationNo = s.integer(name, v)
 	case "quantity":
@@ -98,8 +113,6 @@ func (s *specReader) member(name string, v xmlrpc.Value) {
 		s.spec.Routes = s.texts(name, v)
 	case "zone_alter", "override", "fixed":
 		s.boolean(name, v)
-	case dryRun:
-		s.dry = s.boolean(name, v)
 	case "snapshot_profile":
 		if n := s.integer(name, v); n != 0 {
 			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
@@ -109,8 +122,9 @@ func (s *specReader) member(name string, v xmlrpc.Value) {
 			s.bad(name, core.ProblemNotFound, "SSH key '%s' doesn't exist.", clip(keys[0]))
 		}
 	default:
-		s.bad(name, core.ProblemUnknown, "this member is not known")
+		return false
 	}
+	return true
 }
 
 func (s *specReader) text(name string, v xmlrpc.Value) string {
@@ -157,14 +171,15 @@ func (s *specReader) texts(name string, v xmlrpc.Value) []string {
 
 var durationPattern = regexp.MustCompile(`^([1-9][0-9]*)([my])$`)
 
-// duration reads "3m" or "2y". How long is too long is core's rule, so a number that does not fit becomes the largest.
-func (s *specReader) duration(text string) {
+// duration reads "3m" or "2y" as months. How long is too long is core's rule, so a number that does not fit becomes the
+// largest.
+func (s *specReader) duration(text string) int {
 	m := durationPattern.FindStringSubmatch(text)
 	if m == nil {
 		if text != "" || !s.has("duration") {
 			s.bad("duration", core.ProblemPattern, "string '%s' does not match '%s'", clip(text), durationPattern)
 		}
-		return
+		return 0
 	}
 	n, err := strconv.ParseInt(m[1], 10, 32)
 	if err != nil {
@@ -173,7 +188,7 @@ func (s *specReader) duration(text string) {
 	if m[2] == "y" {
 		n = min(n*12, math.MaxInt32)
 	}
-	s.spec.Months = int(n)
+	return int(n)
 }
 
 func (s *specReader) has(field string) bool {
@@ -200,7 +215,7 @@ func (c *call) paasCreate() error {
 	if err != nil {
 		return err
 	}
-	s := readSpec(v)
+	s := readApp(v)
 	if s.dry {
 		return c.checkPaas(s)
 	}
@@ -220,7 +235,7 @@ func (c *call) paasCreate() error {
 }
 
 // checkPaas adds to the problems that reading found those that core finds with the other members.
-func (c *call) checkPaas(s *specReader) error {
+func (c *call) checkPaas(s *appReader) error {
 	found, err := c.d.opts.Core.CheckApp(c.ctx, c.p, s.spec)
 	if err != nil {
 		return err

@@ -31,6 +31,12 @@ type Core interface {
 	CheckApp(ctx context.Context, p core.Principal, spec core.AppSpec) ([]core.Problem, error)
 	CreateApp(ctx context.Context, p core.Principal, spec core.AppSpec) (core.App, []operation.Record, error)
 	DeleteApp(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
+	RouteOf(ctx context.Context, p core.Principal, hostname string) (core.App, core.Route, error)
+	CheckRoute(ctx context.Context, p core.Principal, app int64, spec core.RouteSpec) ([]core.Problem, error)
+	AddRoute(ctx context.Context, p core.Principal, app int64, spec core.RouteSpec) (core.Route, operation.Record, error)
+	CheckRemoveRoute(ctx context.Context, p core.Principal, hostname string) error
+	RemoveRoute(ctx context.Context, p core.Principal, hostname string) (core.Route, operation.Record, error)
+	RouteDNS(ctx context.Context, p core.Principal, hostname string) (core.RouteDNS, error)
 	Operations(ctx context.Context, p core.Principal, f core.OperationFilter) ([]operation.Record, error)
 	Operation(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
 	CancelOperation(ctx context.Context, p core.Principal, num int64) error
@@ -55,6 +61,8 @@ type Options struct {
 	GraphURL func(n core.Node, metric string, r *http.Request) string
 	// Hosts people use for files, the console and git. "": the address of the instance's own node.
 	FTPHost, ConsoleHost, GitHost string
+	// RouterHost is a name that leads to the routers, for CNAME records. "": they have none.
+	RouterHost string
 	// StrictContentType refuses requests that do not say they are XML, with status 415.
 	StrictContentType bool
 	Clock             core.Clock

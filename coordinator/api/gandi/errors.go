@@ -162,6 +162,8 @@ var memberCode = map[memberProblem]code{
 	{"vhosts", core.ProblemPattern}:            badFQDN,
 	{"vhosts", core.ProblemTooLong}:            badFQDN,
 	{"vhosts", core.ProblemTaken}:              {5, 376, 41},
+	{"vhost", core.ProblemPattern}:             badFQDN,
+	{"vhost", core.ProblemTaken}:               {5, 376, 41},
 	{"name", core.ProblemTaken}:                {5, 375, 41},
 	{"datacenter_id", core.ProblemNotFound}:    {5, 327, 42},
 	{"datacenter_id", core.ProblemNotInList}:   {5, 327, 42},
@@ -191,8 +193,11 @@ func faultOf(err error) *fault {
 
 // onThisWire gives a problem of core the member's name on this wire.
 func onThisWire(p core.Problem) core.Problem {
-	if p.Field == "location" {
+	switch p.Field {
+	case "location":
 		p.Field = "datacenter_id"
+	case "hostname":
+		p.Field = "vhost"
 	}
 	return p
 }

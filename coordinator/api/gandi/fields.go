@@ -4,6 +4,8 @@ import "github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc"
 
 // The members of all structs that replies hold.
 var (
+	fieldA                      = xmlrpc.NewField("a")
+	fieldAaaa                   = xmlrpc.NewField("aaaa")
 	fieldAmount                 = xmlrpc.NewField("amount")
 	fieldApiVersion             = xmlrpc.NewField("api_version")
 	fieldAttr                   = xmlrpc.NewField("attr")
@@ -12,6 +14,7 @@ var (
 	fieldCancelable             = xmlrpc.NewField("cancelable")
 	fieldCatalogName            = xmlrpc.NewField("catalog_name")
 	fieldCertID                 = xmlrpc.NewField("cert_id")
+	fieldCname                  = xmlrpc.NewField("cname")
 	fieldConsole                = xmlrpc.NewField("console")
 	fieldCountry                = xmlrpc.NewField("country")
 	fieldCredits                = xmlrpc.NewField("credits")
@@ -73,9 +76,11 @@ var (
 	fieldStep                   = xmlrpc.NewField("step")
 	fieldTrackerID              = xmlrpc.NewField("tracker_id")
 	fieldTrial                  = xmlrpc.NewField("trial")
+	fieldTxt                    = xmlrpc.NewField("txt")
 	fieldType                   = xmlrpc.NewField("type")
 	fieldUser                   = xmlrpc.NewField("user")
 	fieldUUID                   = xmlrpc.NewField("uuid")
+	fieldValue                  = xmlrpc.NewField("value")
 	fieldVhost                  = xmlrpc.NewField("vhost")
 	fieldVhosts                 = xmlrpc.NewField("vhosts")
 )

@@ -23,6 +23,8 @@ var operationTypes = map[string]operationType{
 	core.OpAppCreateNode:   {name: "paas_vm_create", action: "create", estimate: 40 * time.Second, cancelable: true},
 	core.OpAppCreateVolume: {name: "paas_disk_create", action: "create", estimate: 20 * time.Second, disk: true, cancelable: true},
 	core.OpAppCreateRoute:  {name: "rproxy_create", action: "create", estimate: 5 * time.Second, cancelable: true},
+	core.OpRouteAdd:        {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
+	core.OpRouteRemove:     {name: "rproxy_update", action: "update", estimate: 3 * time.Second},
 	core.OpAppDelete:       {name: "paas_delete", action: "delete", estimate: 20 * time.Second},
 }
 

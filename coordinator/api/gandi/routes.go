@@ -20,6 +20,7 @@ type signature []string
 // The shapes that methods share.
 var (
 	keyOnlyStruct = []signature{{"struct", "string"}}
+	keyAndStruct  = []signature{{"struct", "string", "struct"}}
 	listOf        = []signature{{"array", "string"}, {"array", "string", "struct"}}
 	countOf       = []signature{{"int", "string"}, {"int", "string", "struct"}}
 	infoByID      = []signature{{"struct", "string", "int"}}
@@ -46,6 +47,13 @@ func methodsOffered() []*method {
 		{"paas.vhost.list", (*call).vhostList, false, listOf, "The virtual hosts of the account's instances." + listHelp},
 		{"paas.vhost.count", (*call).vhostCount, false, countOf, "How many virtual hosts paas.vhost.list has, over all pages."},
 		{"paas.vhost.info", (*call).vhostInfo, false, []signature{{"struct", "string", "string"}}, "One virtual host, by its name."},
+		{"paas.vhost.create", (*call).vhostCreate, false, []signature{{"struct", "string", "struct"}},
+			"Serves an instance under another name: paas_id, vhost, and optionally zone_alter and override. Returns one operation at once. " +
+				"With '--dry-run' nothing is changed and the problems are returned."},
+		{"paas.vhost.delete", (*call).vhostDelete, false, []signature{{"struct", "string", "string"}, {"struct", "string", "string", "struct"}},
+			"Ends a virtual host, by its name. Returns one operation at once."},
+		{"paas.vhost.get_dns_entries", (*call).vhostDNSEntries, false, keyAndStruct,
+			"The DNS records that the owner of the name 'vhost' publishes: TXT proves ownership, A and AAAA lead here."},
 		{"paas.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles instances can have; there are none."},
 		{"paas.snapshotprofile.count", (*call).snapshotProfileCount, false, countOf, "How many snapshot profiles there are."},
 

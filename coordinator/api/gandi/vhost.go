@@ -2,8 +2,11 @@ package gandi
 
 import (
 	"cmp"
+	"errors"
+	"net/netip"
 	"slices"
 
+	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -38,23 +41,15 @@ func (c *call) vhostList() error {
 func (c *call) vhostCount() error { return serveCount(c, vhostColumns, c.loadVhosts) }
 
 func (c *call) vhostInfo() error {
-	given, err := c.argString(0)
+	name, err := c.vhostName()
 	if err != nil {
 		return err
 	}
-	name, ok := core.NormalHostname(given)
-	if !ok {
-		return faultf(badFQDN, "string '%s' is not a host name", clip(given))
-	}
-	rows, err := c.loadVhosts(&query[vhost]{})
+	app, route, err := c.d.opts.Core.RouteOf(c.ctx, c.p, name)
 	if err != nil {
-		return err
+		return vhostMissing(name, err)
 	}
-	i := slices.IndexFunc(rows, func(v vhost) bool { return v.Hostname == name })
-	if i < 0 {
-		return faultf(noVhost, "Virtualhost '%s' doesn't exist.", name)
-	}
-	writeVhost(c, &rows[i])
+	writeVhost(c, &vhost{route, app.Num})
 	return nil
 }
 
@@ -78,6 +73,158 @@ func (c *call) loadVhosts(q *query[vhost]) ([]vhost, error) {
 	}
 	slices.SortFunc(rows, func(a, b vhost) int { return cmp.Compare(a.Num, b.Num) })
 	return rows, err
+}
+
+// vhostReader reads the spec of paas.vhost.create.
+type vhostReader struct {
+	specReader
+	paas int64
+	spec core.RouteSpec
+}
+
+func (s *vhostReader) member(name string, v xmlrpc.Value) bool {
+	switch name {
+	case "paas_id":
+		s.paas = s.integer(name, v)
+	case "vhost":
+		s.spec.Hostname = s.text(name, v)
+	case "override":
+		s.spec.Override = s.boolean(name, v)
+	case "zone_alter":
+		s.boolean(name, v)
+	default:
+		return false
+	}
+	return true
+}
+
+// vhostCreate answers with one operation, or with --dry-run with everything that is wrong. gandi.cli joins attr with blanks
+// there, so it is always an array.
+func (c *call) vhostCreate() error {
+	v, err := c.argStruct(0)
+	if err != nil {
+		return err
+	}
+	s := &vhostReader{}
+	s.read(v, []string{"paas_id", "vhost"}, s.member)
+	if !s.dry {
+		if len(s.problems) > 0 {
+			return problemFault(s.first())
+		}
+		_, op, err := c.d.opts.Core.AddRoute(c.ctx, c.p, s.paas, s.spec)
+		if err != nil {
+			return paasMissing(s.paas, err)
+		}
+		writeOperation(c, c.accepted(op))
+		return nil
+	}
+	all := s.problems
+	if !s.has("paas_id") && !s.has("vhost") {
+		found, err := c.d.opts.Core.CheckRoute(c.ctx, c.p, s.paas, s.spec)
+		if err != nil {
+			return paasMissing(s.paas, err)
+		}
+		for _, p := range found {
+			all = append(all, onThisWire(p))
+		}
+	}
+	for i := range all {
+		if len(all[i].Allowed) == 0 {
+			all[i].Allowed = []string{clip(s.spec.Hostname)}
+		}
+	}
+	return c.writeProblems(all)
+}
+
+// vhostDelete answers with one operation. An optional struct may ask for a dry run, as in paas.delete.
+func (c *call) vhostDelete() error {
+	name, err := c.vhostName()
+	if err != nil {
+		return err
+	}
+	dry, err := c.onlyDryRun(1)
+	if err != nil {
+		return err
+	}
+	if dry {
+		if err := c.d.opts.Core.CheckRemoveRoute(c.ctx, c.p, name); err != nil {
+			return vhostMissing(name, err)
+		}
+		return c.writeProblems(nil)
+	}
+	_, op, err := c.d.opts.Core.RemoveRoute(c.ctx, c.p, name)
+	if err != nil {
+		return vhostMissing(name, err)
+	}
+	writeOperation(c, c.accepted(op))
+	return nil
+}
+
+// vhostName is the first argument after the key as a host name in its normal form.
+func (c *call) vhostName() (string, error) {
+	given, err := c.argString(0)
+	if err != nil {
+		return "", err
+	}
+	name, ok := core.NormalHostname(given)
+	if !ok {
+		return "", faultf(badFQDN, "string '%s' is not a host name", clip(given))
+	}
+	return name, nil
+}
+
+func vhostMissing(name string, err error) error {
+	if e, ok := errors.AsType[*core.Error](err); !ok || e.Kind != core.NotFound || e.Object == core.ObjApp {
+		return err
+	}
+	f := faultf(noVhost, "Virtualhost '%s' doesn't exist.", name)
+	f.kind = core.NotFound
+	return f
+}
+
+// vhostDNSEntries answers with the records that the owner of a name publishes, to prove that and to have it lead here:
+//
+//	{txt: {name: string, value: string}, cname: string, a: [string], aaaa: [string]}
+//
+// A name is "@" for the registered domain itself, else relative to it. cname is "" unless the routers have a name.
+func (c *call) vhostDNSEntries() error {
+	v, err := c.argStruct(0)
+	if err != nil {
+		return err
+	}
+	s := &vhostReader{}
+	s.read(v, []string{"vhost"}, func(name string, v xmlrpc.Value) bool { return name != "override" && s.member(name, v) })
+	if len(s.problems) > 0 {
+		return problemFault(s.first())
+	}
+	if _, ok := v.Member("paas_id"); ok {
+		if _, err := c.app(s.paas); err != nil {
+			return err
+		}
+	}
+	dns, err := c.d.opts.Core.RouteDNS(c.ctx, c.p, s.spec.Hostname)
+	if err != nil {
+		return err
+	}
+	addresses := map[bool][]string{}
+	for _, a := range dns.Addresses {
+		if ip, err := netip.ParseAddr(a); err == nil {
+			addresses[ip.Is4()] = append(addresses[ip.Is4()], a)
+		}
+	}
+	out := c.out
+	out.BeginStruct()
+	fieldTxt.Begin(out)
+	out.BeginStruct()
+	fieldName.String(out, dns.Label)
+	fieldValue.String(out, dns.TXT)
+	out.EndStruct()
+	out.EndMember()
+	fieldCname.String(out, c.d.opts.RouterHost)
+	fieldA.List(out, addresses[true])
+	fieldAaaa.List(out, addresses[false])
+	out.EndStruct()
+	return nil
 }
 
 func writeVhost(c *call, v *vhost) {

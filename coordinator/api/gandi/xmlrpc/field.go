@@ -41,6 +41,17 @@ func (f *Field) Strings(e *Encoder, parts ...string) {
 	e.buf = append(b, "</string></value></member>"...)
 }
 
+// List writes a member that is an array of texts.
+func (f *Field) List(e *Encoder, texts []string) {
+	f.Begin(e)
+	e.BeginArray()
+	for _, s := range texts {
+		e.String(s)
+	}
+	e.EndArray()
+	e.EndMember()
+}
+
 // StringOrNil writes a member that is a text, or nil when the text is empty.
 func (f *Field) StringOrNil(e *Encoder, s string) {
 	if s == "" {
