@@ -114,7 +114,7 @@ func (s *Service) Start(ctx context.Context) error {
 // recover takes back an interrupted change. Apache may have read it, or may have died of it.
 func (s *Service) recover(ctx context.Context) error {
 	wasRunning := s.host.Exists(path.Join(s.stagingDir(), wasRunningMark))
-	undone, err := s.host.RecoverStaged(s.stagingDir())
+	undone, err := s.host.RecoverStaged(s.stagingDir(), s.readers())
 	if err != nil || !undone {
 		return err
 	}

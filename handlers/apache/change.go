@@ -98,12 +98,19 @@ func (s *Service) apply(ctx context.Context, l *loaded, c *host.Change, ch chang
 // undo puts everything back after Apache did not take a change, or the change could not be kept, and makes Apache read what
 // is there again.
 func (s *Service) undo(ctx context.Context, c *host.Change, st *stagedSites, wasRunning bool) {
-	if err := errors.Join(st.Rollback(), c.Rollback()); err != nil {
+	err := st.Rollback()
+	s.host.AwaitReaders(s.readers()) // who read a site that is gone looks for its directories yet
+	if err := errors.Join(err, c.Rollback()); err != nil {
 		s.log.Error("put the old virtual hosts back", "err", err)
 	}
 	if err := s.server.Recover(ctx, wasRunning); err != nil {
 		s.log.Error("bring Apache back after a failed change", "err", err)
 	}
+}
+
+// readers are whoever reads Apache's configuration: it lists our directory first and opens the files then.
+func (s *Service) readers() host.Readers {
+	return host.Readers{File: s.layout.ApacheConf, Programs: []string{"apache2", "httpd"}}
 }
 
 // stagedSites is a staged change with the main configuration that tests it.
@@ -125,7 +132,7 @@ func (s *Service) stage(l *loaded, c *host.Change, ch change) (*stagedSites, err
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.host.Stage(s.stagingDir())
+	st, err := s.host.Stage(s.stagingDir(), s.readers())
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *Service) setDefaultCertificate(ctx context.Context, id string) error {
 	if err := s.host.MkdirAll(s.privateDir, 0o755); err != nil {
 		return err
 	}
-	st, err := s.host.Stage(s.stagingDir())
+	st, err := s.host.Stage(s.stagingDir(), s.readers())
 	if err != nil {
 		return err
 	}

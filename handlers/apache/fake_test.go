@@ -313,7 +313,7 @@ func TestAKilledChangeIsTakenBackByTheNextCallToo(t *testing.T) {
 		if err := h.MkdirAll("/etc/reeve/private.d/vhosts", 0o755); err != nil {
 			t.Fatal(err)
 		}
-		st, err := h.Stage("/etc/reeve/private.d/.vhosts-staging")
+		st, err := h.Stage("/etc/reeve/private.d/.vhosts-staging", host.Readers{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,3 +15,13 @@ func (s *Staged) ApplyUntil(stop func(done int) bool) error {
 	}
 	return nil
 }
+
+// IsRead says that a process is in the middle of reading.
+func (h *Host) IsRead(r Readers) bool { return h.isRead(r) }
+
+// Quiet begins what a step that waits for readers begins; release ends it.
+func (h *Host) Quiet(r Readers) (release func()) {
+	q := hush{h: h, readers: r}
+	q.begin()
+	return q.end
+}

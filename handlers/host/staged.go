@@ -18,7 +18,7 @@ import (
 // A journal in the staging directory, with a hard link to each old file, exists from before the first move until Commit.
 // After a kill RecoverStaged finds it and puts the old files back: a change that was not committed did not happen.
 //
-//	s, err := h.Stage(dir)
+//	s, err := h.Stage(dir, readers)
 //	defer s.Rollback()
 //	staged, err := s.Write(target, text, 0o644)
 //	… test staged …
@@ -26,10 +26,15 @@ import (
 //	… reload and look …
 //	return s.Commit()
 //
+// Who reads while files move sees a state in between as well, or some files as they were before and others as they are
+// after. A step that takes away what such a reader may still look for waits for it: removals do, when the step is done and
+// when the step that made the file is undone, and so do the steps that the caller names with Quiet.
+//
 // The staging directory must lie on the filesystem of every target, and only one change may use it at a time.
 type Staged struct {
 	h       *Host
 	dir     string
+	readers Readers
 	steps   []stagedStep
 	applied bool
 	done    bool
@@ -40,6 +45,9 @@ type stagedStep struct {
 	Target string `json:"target"`
 	New    string `json:"new,omitempty"`
 	Old    string `json:"old,omitempty"`
+	// Quiet and QuietUndo say that readers are waited for before the step is done, and before it is undone.
+	Quiet     bool `json:"quiet,omitempty"`
+	QuietUndo bool `json:"quiet_undo,omitempty"`
 }
 
 const stagedJournal = "journal.json"
@@ -48,8 +56,9 @@ const stagedJournal = "journal.json"
 // five digits, and a dash before it, and Linux allows 255 in all.
 const MaxStagedName = 255 - 6
 
-// Stage starts a staged change in dir, which it empties. It refuses when dir holds a change that RecoverStaged must undo.
-func (h *Host) Stage(dir string) (*Staged, error) {
+// Stage starts a staged change in dir, which it empties, of files that readers read. It refuses when dir holds a change that
+// RecoverStaged must undo.
+func (h *Host) Stage(dir string, readers Readers) (*Staged, error) {
 	if h.Interrupted(dir) {
 		return nil, fmt.Errorf("%s holds an interrupted change", dir)
 	}
@@ -59,14 +68,14 @@ func (h *Host) Stage(dir string) (*Staged, error) {
 	if err := h.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &Staged{h: h, dir: dir}, nil
+	return &Staged{h: h, dir: dir, readers: readers}, nil
 }
 
 // Interrupted says that dir holds a change that RecoverStaged would undo.
 func (h *Host) Interrupted(dir string) bool { return h.Exists(filepath.Join(dir, stagedJournal)) }
 
 // RecoverStaged undoes the change that a killed agent left in dir, and empties dir. It says whether there was one.
-func (h *Host) RecoverStaged(dir string) (undone bool, err error) {
+func (h *Host) RecoverStaged(dir string, readers Readers) (undone bool, err error) {
 	data, err := h.ReadFile(filepath.Join(dir, stagedJournal))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, os.RemoveAll(h.Path(dir))
@@ -74,7 +83,7 @@ func (h *Host) RecoverStaged(dir string) (undone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s := &Staged{h: h, dir: dir, applied: true}
+	s := &Staged{h: h, dir: dir, readers: readers, applied: true}
 	if err := json.Unmarshal(data, &s.steps); err != nil {
 		return false, fmt.Errorf("read %s: %w", filepath.Join(dir, stagedJournal), err)
 	}
@@ -109,9 +118,15 @@ func (s *Staged) Write(target string, data []byte, perm fs.FileMode) (string, er
 func (s *Staged) Remove(target string) error {
 	st, err := s.regular(target)
 	if st != nil {
-		s.steps = append(s.steps, stagedStep{Target: target})
+		s.steps = append(s.steps, stagedStep{Target: target, Quiet: true})
 	}
 	return err
+}
+
+// Quiet has the last step wait for readers: apply before it is done, undo before it is undone.
+func (s *Staged) Quiet(apply, undo bool) {
+	last := &s.steps[len(s.steps)-1]
+	last.Quiet, last.QuietUndo = apply, undo
 }
 
 // Empty says that there is nothing to apply.
@@ -122,15 +137,29 @@ func (s *Staged) Apply() error {
 	if err := s.journal(); err != nil {
 		return err
 	}
+	if err := s.move(); err != nil {
+		return err
+	}
 	dirs := map[string]bool{}
 	for _, step := range s.steps {
-		if err := s.h.applyStep(step); err != nil {
-			return err
-		}
 		dirs[filepath.Dir(s.h.Path(step.Target))] = true
 	}
 	for dir := range dirs {
 		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Staged) move() error {
+	hush := hush{h: s.h, readers: s.readers}
+	defer hush.end()
+	for _, step := range s.steps {
+		if step.Quiet {
+			hush.begin()
+		}
+		if err := s.h.applyStep(step); err != nil {
 			return err
 		}
 	}
@@ -148,13 +177,16 @@ func (s *Staged) journal() error {
 		case !seen:
 			now = step.Target
 		case now == "": // an earlier step removed it
+			step.QuietUndo = true
 			continue
 		}
 		old := filepath.Join(s.dir, "old-"+strconv.Itoa(i))
 		switch err := os.Link(s.h.Path(now), s.h.Path(old)); {
 		case err == nil:
 			step.Old = old
-		case !errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist):
+			step.QuietUndo = true
+		default:
 			return err
 		}
 	}
@@ -207,10 +239,23 @@ func (s *Staged) Rollback() error {
 }
 
 func (s *Staged) restore() error {
+	errs := []error{s.moveBack()}
+	for _, step := range s.steps {
+		errs = append(errs, syncDir(filepath.Dir(s.h.Path(step.Target))))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Staged) moveBack() error {
 	var errs []error
+	hush := hush{h: s.h, readers: s.readers}
+	defer hush.end()
 	for i := len(s.steps) - 1; i >= 0; i-- {
 		step := s.steps[i]
 		target := s.h.Path(step.Target)
+		if step.QuietUndo {
+			hush.begin()
+		}
 		var err error
 		if step.Old == "" {
 			err = os.Remove(target)
@@ -220,7 +265,6 @@ func (s *Staged) restore() error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
-		errs = append(errs, syncDir(filepath.Dir(target)))
 	}
 	return errors.Join(errs...)
 }

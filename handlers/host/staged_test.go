@@ -24,7 +24,7 @@ func stagedHost(t *testing.T) *hosttest.Host {
 // stageAll replaces a twice, removes b and creates c.
 func stageAll(t *testing.T, h *hosttest.Host) *host.Staged {
 	t.Helper()
-	s, err := h.Stage(stagingDir)
+	s, err := h.Stage(stagingDir, host.Readers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,14 +67,14 @@ func TestStagedChange(t *testing.T) {
 		if got := h.Tree("/etc/x"); got != want {
 			t.Errorf("got\n%s, want\n%s", got, want)
 		}
-		if undone, err := h.RecoverStaged(stagingDir); undone || err != nil {
+		if undone, err := h.RecoverStaged(stagingDir, host.Readers{}); undone || err != nil {
 			t.Errorf("got %v, %v, want nothing to recover", undone, err)
 		}
 	})
 	t.Run("refuses a target that is a link", func(t *testing.T) {
 		h := stagedHost(t)
 		os.Symlink("a", h.Path("/etc/x/link"))
-		s, err := h.Stage(stagingDir)
+		s, err := h.Stage(stagingDir, host.Readers{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,10 +95,10 @@ func TestRecoverStagedUndoesAKilledChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Stage(stagingDir); err == nil {
+		if _, err := h.Stage(stagingDir, host.Readers{}); err == nil {
 			t.Error("a new change starts over an interrupted one")
 		}
-		undone, err := h.RecoverStaged(stagingDir)
+		undone, err := h.RecoverStaged(stagingDir, host.Readers{})
 		if err != nil || !undone {
 			t.Fatalf("got %v, %v", undone, err)
 		}
@@ -119,7 +119,7 @@ func TestAnUndoThatWasKilledCanBeRepeated(t *testing.T) {
 	if err := os.Rename(filepath.Join(h.Root, stagingDir, "old-3"), h.Path("/etc/x/b")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.RecoverStaged(stagingDir); err != nil {
+	if _, err := h.RecoverStaged(stagingDir, host.Readers{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.Tree("/etc/x"); got != before {

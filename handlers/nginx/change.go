@@ -19,6 +19,7 @@ type state struct {
 	conf      string // text of nginx.conf
 	confNodes []*node
 	included  bool // nginx.conf includes both of our files
+	misplaced bool // it includes upstreams first, as an older agent did: see orderSteps
 	upstreams *file
 	proxies   *file
 	table     backendTable
@@ -38,7 +39,9 @@ func (s *Service) load() (*state, error) {
 		return nil, inFile(err, s.layout.NginxConf)
 	}
 	found := s.ourIncludes(st.confNodes)
-	st.included = len(found) == 2
+	up, pr := found[s.upstreamsPath()], found[s.proxiesPath()]
+	st.included = up != nil && pr != nil
+	st.misplaced = st.included && up.start < pr.start
 	if st.upstreams, err = s.loadFile(s.upstreamsPath()); err != nil {
 		return nil, err
 	}
@@ -136,8 +139,12 @@ func withNoApp(upstreams, proxies *file) *file {
 	return out
 }
 
-// fileChange is one file of a change, new content included.
-type fileChange struct{ path, text string }
+// fileChange is one file of a change, new content included. before says that readers who began before the change are waited
+// for, and undo that those are who began before it is taken back.
+type fileChange struct {
+	path, text   string
+	before, undo bool
+}
 
 // apply tests new contents of the two files beside the live configuration, puts them in place and, if reload is set, makes
 // nginx read them. The happy path runs nginx's test once, besides the one that is part of the unit's reload.
@@ -158,7 +165,7 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 			if err := c.MkdirAll(s.privateDir, 0o755); err != nil {
 				return err
 			}
-			steps = append(steps, fileChange{s.tablePath(), text})
+			steps = append(steps, fileChange{path: s.tablePath(), text: text})
 		}
 	}
 	if len(steps) == 0 {
@@ -208,12 +215,19 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 // undo puts everything back after nginx did not take a change, or the change could not be kept, and makes nginx read what
 // is there again.
 func (s *Service) undo(ctx context.Context, c *host.Change, staged *host.Staged, wasRunning bool) {
-	if err := errors.Join(staged.Rollback(), c.Rollback()); err != nil {
+	err := staged.Rollback()
+	s.host.AwaitReaders(s.readers()) // who read a server that is gone looks for its certificate yet
+	if err := errors.Join(err, c.Rollback()); err != nil {
 		s.log.Error("put the old proxies back", "err", err)
 	}
 	if err := s.server.Recover(ctx, wasRunning); err != nil {
 		s.log.Error("bring nginx back after a failed change", "err", err)
 	}
+}
+
+// readers are whoever reads nginx's configuration.
+func (s *Service) readers() host.Readers {
+	return host.Readers{File: s.layout.NginxConf, Programs: []string{path.Base(s.layout.NginxBin)}}
 }
 
 // steps are the file changes in the order they are made.
@@ -225,34 +239,42 @@ func (s *Service) steps(st *state, upstreams, proxies string) ([]fileChange, err
 	for i, step := range steps {
 		steps[i].path = map[string]string{"upstreams": s.upstreamsPath(), "proxies": s.proxiesPath()}[step.path]
 	}
-	if st.confChanged { // while the upstream that it drops the name of is there
-		steps = slices.Insert(steps, 0, fileChange{s.layout.NginxConf, st.conf})
+	conf := st.conf
+	if st.misplaced && len(steps) > 0 {
+		conf = s.inOrder(st)
+		steps[0].before = true // who reads upstreams first must not see proxies that are newer
+	}
+	if st.confChanged || conf != st.conf { // while the upstream that it drops the name of is there
+		steps = slices.Insert(steps, 0, fileChange{path: s.layout.NginxConf, text: conf})
 	}
 	if st.included {
 		return steps, nil
 	}
 	// A missing file makes nginx's test fail, so both exist before nginx.conf names them.
-	for _, f := range []fileChange{{s.upstreamsPath(), upstreams}, {s.proxiesPath(), proxies}} {
+	for _, f := range []fileChange{{path: s.upstreamsPath(), text: upstreams}, {path: s.proxiesPath(), text: proxies}} {
 		if !s.host.Exists(f.path) && !slices.ContainsFunc(steps, func(x fileChange) bool { return x.path == f.path }) {
 			steps = append(steps, f)
 		}
 	}
-	conf, err := s.withIncludes(st)
-	return append(steps, fileChange{s.layout.NginxConf, conf}), err
+	conf, err = s.withIncludes(st)
+	return append(steps, fileChange{path: s.layout.NginxConf, text: conf}), err
 }
 
 // orderSteps finds an order of writes that never leaves a proxy naming an upstream that does not exist: upstreams first
 // when all the old proxies' names survive, proxies first when the new ones need nothing new, else both generations of
 // upstreams, the proxies, and then the new upstreams alone. Unchanged files are left out.
+//
+// That holds for who reads the files one after the other while they change, too. nginx.conf includes proxies before
+// upstreams, in which order nginx takes names as well, so whoever read proxies reads upstreams at least as new: what those
+// proxies name is there, unless it was dropped meanwhile. So names are dropped only when nobody reads any more who began
+// before.
 func orderSteps(oldUp, newUp, oldPr, newPr string) ([]fileChange, error) {
-	up, pr := fileChange{"upstreams", newUp}, fileChange{"proxies", newPr}
-	switch {
-	case oldUp == newUp && oldPr == newPr:
-		return nil, nil
-	case oldUp == newUp:
+	up, pr := fileChange{path: "upstreams", text: newUp}, fileChange{path: "proxies", text: newPr}
+	if oldUp == newUp {
+		if oldPr == newPr {
+			return nil, nil
+		}
 		return []fileChange{pr}, nil
-	case oldPr == newPr:
-		return []fileChange{up}, nil
 	}
 	before, err := parseFile(oldUp)
 	if err != nil {
@@ -265,7 +287,10 @@ func orderSteps(oldUp, newUp, oldPr, newPr string) ([]fileChange, error) {
 	missing := func(proxies string, have, known *file) bool {
 		return slices.ContainsFunc(references(proxies, known), func(name string) bool { return !slices.Contains(upstreamNames(have), name) })
 	}
+	up.before, up.undo = drops(before, after), drops(after, before)
 	switch {
+	case oldPr == newPr:
+		return []fileChange{up}, nil
 	case !missing(oldPr, after, before):
 		return []fileChange{up, pr}, nil
 	case !missing(newPr, before, after):
@@ -277,7 +302,13 @@ func orderSteps(oldUp, newUp, oldPr, newPr string) ([]fileChange, error) {
 			both.items = append(both.items, it)
 		}
 	}
-	return []fileChange{{"upstreams", both.text()}, pr, up}, nil
+	return []fileChange{{path: "upstreams", text: both.text(), undo: drops(both, before)}, pr, {path: "upstreams", text: newUp, before: true}}, nil
+}
+
+// drops says that an upstream of one file is not in the next.
+func drops(one, next *file) bool {
+	names := upstreamNames(next)
+	return slices.ContainsFunc(upstreamNames(one), func(name string) bool { return !slices.Contains(names, name) })
 }
 
 func upstreamNames(f *file) []string {
@@ -313,7 +344,7 @@ func passes(n *node) []string {
 
 // stage writes the new contents beside the live ones and has nginx test them.
 func (s *Service) stage(ctx context.Context, st *state, steps []fileChange) (*host.Staged, error) {
-	staged, err := s.host.Stage(s.stagingDir())
+	staged, err := s.host.Stage(s.stagingDir(), s.readers())
 	if err != nil {
 		return nil, err
 	}
@@ -324,6 +355,7 @@ func (s *Service) stage(ctx context.Context, st *state, steps []fileChange) (*ho
 			if final[step.path], err = staged.Write(step.path, []byte(step.text), 0o644); err != nil {
 				return err
 			}
+			staged.Quiet(step.before, step.undo)
 			if step.path == s.layout.NginxConf {
 				conf = step.text
 			}
@@ -398,25 +430,37 @@ func (s *Service) stagedMain(conf string, final map[string]string) (string, erro
 	return conf, nil
 }
 
-// withIncludes is nginx.conf with our two files included at the end of http, so operators' servers come first.
+// withIncludes is nginx.conf with our two files included, proxies first, at the end of http, so operators' servers come
+// first.
 func (s *Service) withIncludes(st *state) (string, error) {
 	at := slices.IndexFunc(st.confNodes, func(n *node) bool { return n.name() == "http" && n.isBlock })
 	if at < 0 {
 		return "", agentapi.Errorf(agentapi.KindUnsupported, "ParseError", "%s has no http block to add the proxies to", s.layout.NginxConf)
 	}
 	found := s.ourIncludes(st.confNodes)
+	end := st.confNodes[at].close
+	if up := found[s.upstreamsPath()]; up != nil {
+		end = up.start
+	}
 	var b strings.Builder
-	for _, f := range []string{s.upstreamsPath(), s.proxiesPath()} {
+	for _, f := range []string{s.proxiesPath(), s.upstreamsPath()} {
 		if found[f] == nil {
 			fmt.Fprintf(&b, "\tinclude %s;\n", word(f))
 		}
 	}
-	end := st.confNodes[at].close
 	before := st.conf[:end]
-	if !strings.HasSuffix(before, "\n") {
+	if !strings.HasSuffix(strings.TrimRight(before, " \t"), "\n") {
 		before += "\n"
 	}
 	return before + b.String() + st.conf[end:], nil
+}
+
+// inOrder is nginx.conf with the places of our two includes exchanged.
+func (s *Service) inOrder(st *state) string {
+	found := s.ourIncludes(st.confNodes)
+	up, pr := found[s.upstreamsPath()], found[s.proxiesPath()]
+	text := st.conf
+	return text[:up.start] + text[pr.start:pr.end] + text[up.end:pr.start] + text[up.start:up.end] + text[pr.end:]
 }
 
 // defaultSiteMark is a file among the staged ones that holds where the link of the packaged site pointed.
@@ -438,6 +482,7 @@ func (s *Service) keepDefaultSite(staged *host.Staged) (target string, err error
 // dropDefaultSite removes the packaged site, once, when nginx.conf gets our includes: it claims every unknown host on port
 // 80. The file in sites-available stays, and an operator who enables it again keeps it.
 func (s *Service) dropDefaultSite(c *host.Change, target string) {
+	s.host.AwaitReaders(s.readers()) // who listed the directory opens what it found
 	link := s.host.Path(s.defaultSite())
 	if err := os.Remove(link); err != nil {
 		s.log.Warn("the packaged default site stays", "err", err)

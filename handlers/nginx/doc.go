@@ -10,7 +10,8 @@
 //	app-servers.include        upstreams
 //	proxies.include            servers
 //	error-pages.include        locations of the error pages; created when absent, then the operator's
-//	nginx.conf                 gets the two includes at the end of http, once, with the first change a caller asks for
+//	nginx.conf                 gets the two includes at the end of http, once, with the first change a caller asks for;
+//	                           proxies come first, and an older agent's includes are exchanged
 //	.reeve-staging/            a change that is being tested; empty or absent otherwise
 //	.nginx.conf.reeve-staged   its main configuration, for the time of the test
 //
@@ -32,6 +33,7 @@
 //
 // A call parses the files, changes the blocks it is about, leaves all others as their bytes are, has nginx test the
 // result beside the live configuration, and only then moves it into place. proxies.include names upstreams of
-// app-servers.include, so the files move in an order in which every name exists at every moment (see orderSteps). An agent
-// that is killed in between leaves a journal, and Start takes the unconfirmed change back.
+// app-servers.include, so the files move in an order in which every name exists at every moment, for those too who read one
+// file before a change and the other after it (see orderSteps). An agent that is killed in between leaves a journal, and Start
+// takes the unconfirmed change back.
 package nginx

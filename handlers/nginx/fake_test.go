@@ -150,7 +150,7 @@ func TestStart(t *testing.T) {
 		if err := fakeMake(h, "a.test", "192.0.2.1"); err != nil {
 			t.Fatal(err)
 		}
-		want := strings.TrimSuffix(fakeMain, "}\n") + "\tinclude /etc/nginx/app-servers.include;\n\tinclude /etc/nginx/proxies.include;\n}\n"
+		want := strings.TrimSuffix(fakeMain, "}\n") + "\tinclude /etc/nginx/proxies.include;\n\tinclude /etc/nginx/app-servers.include;\n}\n"
 		if got := h.Text("/etc/nginx/nginx.conf"); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

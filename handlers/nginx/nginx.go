@@ -130,7 +130,7 @@ func (s *Service) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	undone, err := s.host.RecoverStaged(s.stagingDir())
+	undone, err := s.host.RecoverStaged(s.stagingDir(), s.readers())
 	if err != nil || !undone {
 		return err
 	}

@@ -208,27 +208,45 @@ func TestOrderStepsLeavesNoNameUndefined(t *testing.T) {
 		if err != nil || len(steps) != c.writes {
 			t.Errorf("%v: got %d writes, %v, want %d", c, len(steps), err, c.writes)
 		}
+		ups, prs := []string{upstreams}, []string{proxies} // after each step
+		before, undo := []bool{false}, []bool{false}
 		for _, s := range steps {
 			if s.path == "upstreams" {
 				upstreams = s.text
 			} else {
 				proxies = s.text
 			}
-			f, err := parseFile(upstreams)
-			if err != nil {
-				t.Fatal(err)
+			ups, prs, before, undo = append(ups, upstreams), append(prs, proxies), append(before, s.before), append(undo, s.undo)
+		}
+		// Who reads proxies after step i reads upstreams after a later one, or after an earlier one when the change is taken
+		// back, unless a step in between waits for them. A server that starts reads both at once.
+		for i := range prs {
+			for j := i; j < len(ups) && (j == i || !before[j]); j++ {
+				wantNamed(t, ups[j], prs[i])
 			}
-			nodes, _ := parse(proxies)
-			for _, n := range nodes {
-				for _, name := range passes(n) {
-					if !slices.Contains(upstreamNames(f), name) {
-						t.Errorf("%v: after a step %s names no upstream of %s", c, proxies, upstreams)
-					}
-				}
+			for j := i; j > 0 && !undo[j]; j-- {
+				wantNamed(t, ups[j-1], prs[i])
 			}
 		}
 		if upstreams != up(c.newUp...) || proxies != pr(c.newPr...) {
 			t.Errorf("%v: ends with %s and %s", c, upstreams, proxies)
+		}
+	}
+}
+
+// wantNamed fails the test when a proxy passes to an upstream that is not there.
+func wantNamed(t *testing.T, upstreams, proxies string) {
+	t.Helper()
+	f, err := parseFile(upstreams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, _ := parse(proxies)
+	for _, n := range nodes {
+		for _, name := range passes(n) {
+			if !slices.Contains(upstreamNames(f), name) {
+				t.Errorf("%s names no upstream of %s", proxies, upstreams)
+			}
 		}
 	}
 }

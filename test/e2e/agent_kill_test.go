@@ -30,6 +30,8 @@ const (
 	killNames   = 6 // of each sort: few, so that each is changed often
 	// killGap bounds how long an agent lives after its start: a few changes.
 	killGap = 900 * time.Millisecond
+	// testGap is the least time between two tests of a configuration; most take longer on a busy machine.
+	testGap = 50 * time.Millisecond
 )
 
 // absent is the state of a site that is not there; others are the version it answers with and, for proxies, the servers
@@ -79,9 +81,9 @@ func TestTheAgentIsKilledWhileSitesChange(t *testing.T) {
 	var around sync.WaitGroup
 	var kills atomic.Int64
 	around.Go(func() { r.killAgent(ctx, rand.New(rand.NewPCG(seed, 2)), &kills) })
-	var tests, mixed [2]atomic.Int64
+	var tests [2]atomic.Int64
 	for i, argv := range [][]string{{"apachectl", "configtest"}, {"nginx", "-t"}} {
-		around.Go(func() { r.testConfig(ctx, &tests[i], &mixed[i], argv...) })
+		around.Go(func() { r.testConfig(ctx, &tests[i], argv...) })
 	}
 	defer around.Wait()
 	defer stop()
@@ -94,14 +96,8 @@ func TestTheAgentIsKilledWhileSitesChange(t *testing.T) {
 	}
 	stop()
 	around.Wait()
-	t.Logf("%d changes, %d kills, %d answers lost, %d tests of Apache's and %d of nginx's configuration, of which %d read two files of different changes",
-		changes, kills.Load(), r.lost, tests[0].Load(), tests[1].Load(), mixed[1].Load())
-	if mixed[0].Load() > 0 {
-		t.Errorf("Apache's configuration failed its test %d times for a moment, though each site is one file", mixed[0].Load())
-	}
-	if mixed[1].Load()*100 > tests[1].Load() {
-		t.Errorf("nginx's configuration failed its test for a moment %d times in %d, want 1 %% at most: the two files are not written as close together as they could be, or in an order that does not fit", mixed[1].Load(), tests[1].Load())
-	}
+	t.Logf("%d changes, %d kills, %d answers lost, %d tests of Apache's and %d of nginx's configuration",
+		changes, kills.Load(), r.lost, tests[0].Load(), tests[1].Load())
 	if tests[0].Load() < killHits || tests[1].Load() < killHits {
 		t.Errorf("got %d and %d configuration tests, want more than kills", tests[0].Load(), tests[1].Load())
 	}
@@ -130,13 +126,9 @@ func (r *killRun) killAgent(ctx context.Context, random *rand.Rand, kills *atomi
 	}
 }
 
-// testConfig runs a web server's own test of its live configuration all the time.
-//
-// nginx reads its two include files one after the other. When both are replaced between these reads it sees the old one
-// and the new one, which fit each other in neither order of replacing; so a failure counts when it is still there at once
-// afterwards. What a kill leaves would be.
-func (r *killRun) testConfig(ctx context.Context, count, mixed *atomic.Int64, argv ...string) {
-	tick := time.NewTicker(100 * time.Millisecond)
+// testConfig runs a web server's own test of its live configuration again and again, as anybody might at any moment.
+func (r *killRun) testConfig(ctx context.Context, count *atomic.Int64, argv ...string) {
+	tick := time.NewTicker(testGap)
 	defer tick.Stop()
 	for {
 		select {
@@ -145,15 +137,11 @@ func (r *killRun) testConfig(ctx context.Context, count, mixed *atomic.Int64, ar
 		case <-tick.C:
 		}
 		count.Add(1)
-		_, err := r.h.Try(r.t, argv...)
-		if err == nil {
-			continue
-		}
-		if out, again := r.h.Try(r.t, argv...); again != nil {
-			r.t.Errorf("%s: %v\n%s\nand before that: %v", strings.Join(argv, " "), again, out, err)
+		if out, err := r.h.Try(r.t, argv...); err != nil {
+			again, _ := r.h.Try(r.t, argv...)
+			r.t.Errorf("%s: %v\n%s\nand after that: %s", strings.Join(argv, " "), err, out, again)
 			return
 		}
-		mixed.Add(1)
 	}
 }
 
