@@ -159,6 +159,23 @@ func TestReadInto(t *testing.T) {
 	}
 }
 
+func TestProcFileIsReadAgain(t *testing.T) {
+	h := hosttest.New(t)
+	f := h.ProcFile("/proc/stat")
+	if _, err := f.ReadInto(make([]byte, 9)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
+	}
+	for _, text := range []string{"cpu 1 2 3 4", "cpu 2 3 4 5", "cpu"} {
+		h.WriteText("/proc/stat", text) // the same file, as the kernel's stays
+		if got, err := f.ReadInto(make([]byte, 100)); err != nil || string(got) != text {
+			t.Errorf("got %q, %v, want %q", got, err, text)
+		}
+	}
+	if got, err := f.ReadInto(make([]byte, 2)); err != nil || string(got) != "cp" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestStatFS(t *testing.T) {
 	h := hosttest.New(t)
 	u, err := h.StatFS(t.Context(), "/")

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -116,6 +119,38 @@ func (h *Host) ReadInto(path string, buf []byte) ([]byte, error) {
 			break
 		}
 		n += m
+	}
+	return buf[:n], nil
+}
+
+// ProcFile is a file below /proc that is read again and again, and therefore kept open: opening one costs as much as reading
+// it. What may be replaced by another file is none. It may be used from any goroutine.
+type ProcFile struct {
+	h    *Host
+	path string
+	file atomic.Pointer[os.File] // nil until it is read first
+}
+
+// ProcFile is the file of a path; nothing is opened yet.
+func (h *Host) ProcFile(path string) *ProcFile { return &ProcFile{h: h, path: path} }
+
+// ReadInto is Host.ReadInto for this file.
+func (p *ProcFile) ReadInto(buf []byte) ([]byte, error) {
+	f := p.file.Load()
+	if f == nil {
+		opened, err := os.Open(p.h.Path(p.path))
+		if err != nil {
+			return nil, err
+		}
+		f = opened
+		if !p.file.CompareAndSwap(nil, opened) {
+			_ = opened.Close() // another goroutine was first
+			f = p.file.Load()
+		}
+	}
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
 	}
 	return buf[:n], nil
 }

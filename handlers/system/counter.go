@@ -20,7 +20,7 @@ import (
 // Source:  spec agent-core 4.1; proc(5) /proc/stat
 func (s *Service) CPUStat(context.Context, handlers.NoParams) (agentapi.CPUStat, error) {
 	var buf [256]byte
-	data, err := s.host.ReadInto("/proc/stat", buf[:])
+	data, err := s.stat.ReadInto(buf[:])
 	if err != nil {
 		return agentapi.CPUStat{}, err
 	}

@@ -50,6 +50,7 @@ type Service struct {
 	opts Options
 	host *host.Host
 	log  *slog.Logger
+	stat *host.ProcFile
 
 	scripts background
 }
@@ -80,7 +81,7 @@ func New(o Options) *Service {
 	if o.SetKernelName == nil {
 		o.SetKernelName = func(name string) error { return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name))) }
 	}
-	s := &Service{opts: o, host: o.Host, log: o.Host.Log().With("handler", "system")}
+	s := &Service{opts: o, host: o.Host, log: o.Host.Log().With("handler", "system"), stat: o.Host.ProcFile("/proc/stat")}
 	s.scripts.init()
 	return s
 }
