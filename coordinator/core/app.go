@@ -37,9 +37,22 @@ type App struct {
 	StartsAt   time.Time
 	EndsAt     time.Time
 	CreatedAt  time.Time
-	Nodes      []Node  // filled in by the store, lowest Num first
-	Routes     []Route // likewise
+
+	Placement Placement // "" is stored as dedicated
+	UnitCount int       // units that are wanted
+	Release   int       // number of the release that serves; 0 before the first
+	Deploys   int       // that succeeded
+	MemoryMB  int       // of each unit; 0: no limit of its own
+	SwapMB    int
+	Halted    bool // its units are stopped, on request
+
+	Nodes  []Node    // its own; filled in by the store, lowest Num first
+	Routes []Route   // likewise
+	Units  []AppUnit // likewise
 }
+
+// Shared says that the app runs on nodes of the pool.
+func (a App) Shared() bool { return a.Placement == PlacementShared }
 
 // RouteState is where a route is in its life.
 type RouteState string
@@ -59,6 +72,7 @@ type Route struct {
 	AppID     AppID
 	Hostname  string // lower-case A-label, no trailing dot; may start with "*."
 	State     RouteState
+	Generated bool // made of the app's name by us, not asked for by its owner
 	CreatedAt time.Time
 }
 

@@ -51,6 +51,8 @@ const (
 	ObjOperation  Object = "operation"
 	ObjVolume     Object = "volume"
 	ObjAllocation Object = "allocation"
+	ObjUnit       Object = "unit"
+	ObjRelease    Object = "release"
 )
 
 // Error is a classified failure.

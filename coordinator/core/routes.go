@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -355,9 +356,18 @@ func (c *Core) updateRoute(ctx context.Context, p appParams, change func(Tx, Rou
 	})
 }
 
-// backends are where routers send the requests for an app: the one rule about it.
+// backends are where routers send the requests for an app, its units or the web servers of its own nodes: the one rule
+// about it.
 func (c *Core) backends(app App) []agentapi.Destination {
 	var to []agentapi.Destination
+	for _, u := range app.Units {
+		if u.Serves() {
+			to = append(to, agentapi.Destination{Host: u.Address, Port: agentapi.Text(strconv.Itoa(u.Port))})
+		}
+	}
+	if !app.hasVHosts() {
+		return to
+	}
 	for _, n := range app.Nodes {
 		if n.Address != "" && n.State != NodeStopping && n.State != NodeFailed {
 			to = append(to, agentapi.Destination{Host: n.Address, Port: "80"})
@@ -372,6 +382,9 @@ func (c *Core) publish(ctx context.Context, app App, names ...string) error {
 		return nil
 	}
 	to := c.backends(app)
+	if len(to) == 0 && !app.hasVHosts() {
+		return c.withdraw(ctx, app.Cloud, names...) // no unit serves; the names come back with the first that does
+	}
 	if len(to) == 0 {
 		return Errorf(NotFound, ObjApp, "the app has no node any more")
 	}
@@ -421,12 +434,17 @@ func (c *Core) withdraw(ctx context.Context, cloud string, names ...string) erro
 	return nil
 }
 
-// hasVHosts says that an app's names are virtual hosts of the web server on its node.
-func (a App) hasVHosts() bool { return a.Platform == "php" || a.Platform == "static" }
+// hasVHosts says that an app's names are virtual hosts of the web server on its node. All other apps run as units.
+func (a App) hasVHosts() bool {
+	return !a.Shared() && (a.Platform == "php" || a.Platform == "static")
+}
 
 func (c *Core) serveRoute(ctx context.Context, run *operation.Run) error {
+	if _, app, _, err := c.appOf(ctx, run); err != nil || !app.hasVHosts() {
+		return err
+	}
 	p, app, _, agent, err := c.appAgent(ctx, run)
-	if err != nil || !app.hasVHosts() {
+	if err != nil {
 		return err
 	}
 	paths, err := agent.AppPaths(ctx, agentapi.AppParams{App: appName(app)})

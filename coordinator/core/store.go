@@ -29,6 +29,17 @@ type Reader interface {
 	Apps(account AccountID, offset, limit int) ([]App, error)
 	CountApps(account AccountID) (int, error)
 	AppNamed(account AccountID, name string) (App, error)
+	// SharedApp finds an app by name among those that share nodes, whose names are one space.
+	SharedApp(name string) (App, error)
+	AppEnv(app AppID) ([]EnvVar, error)    // by name
+	Releases(app AppID) ([]Release, error) // newest first
+	Release(app AppID, number int) (Release, error)
+	// ArtifactUsed says whether any release, of any app, needs the stored file of this sum.
+	ArtifactUsed(sha string) (bool, error)
+	Unit(id string) (AppUnit, error)
+	UnitsOnNode(node NodeID) ([]AppUnit, error)
+	// AppLog lists the newest lines with Num > after, oldest first; source and unit are exact when not "". limit 0 means all.
+	AppLog(app AppID, after int64, source, unit string, limit int) ([]LogLine, error)
 
 	Node(id NodeID) (Node, error)
 	Nodes(filter NodeFilter) ([]Node, error)
@@ -74,6 +85,11 @@ type Tx interface {
 	PutVolume(*Volume) error
 	PutServiceInstance(*ServiceInstance) error
 	PutAllocation(*Allocation) error
+	PutEnv(AppID, EnvVar) error
+	PutRelease(*Release) error
+	PutUnit(*AppUnit) error
+	// AddLog appends lines to an app's log and keeps its newest keep lines.
+	AddLog(app AppID, lines []LogLine, keep int) error
 	// PutSamples stores samples; one of the same node and time is replaced, one of a node that is gone is dropped. A node's
 	// samples are deleted with it.
 	PutSamples([]Sample) error
@@ -84,6 +100,9 @@ type Tx interface {
 	DeleteVolume(id string) error
 	DeleteServiceInstance(id string) error
 	DeleteAllocation(num int64) error
+	DeleteEnv(app AppID, name string) error
+	DeleteUnit(id string) error
+	DeleteLog(app AppID) error // "" deletes every app's
 	// ThinSamples keeps the first of a node's samples in every step, counted from 1970, with from <= At < to.
 	ThinSamples(node NodeID, from, to time.Time, step time.Duration) error
 	// DeleteSamples deletes a node's samples with At < before.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
@@ -8,24 +9,29 @@ import (
 )
 
 // Apps are read in two parts: first which apps and in what revision, from an index alone; then, of those that were not
-// read before in that revision, all of it in three statements, whatever their number.
+// read before in that revision, all of it in four statements, whatever their number.
 const (
 	appRefByID   = `SELECT num, revision FROM app WHERE id = ?`
 	appRefByNum  = `SELECT num, revision FROM app WHERE num = ?`
 	appRefByName = `SELECT num, revision FROM app WHERE account_id = ? AND name = ?`
+	appRefShared = `SELECT num, revision FROM app WHERE name = ? AND placement = 'shared'`
 	appRefs      = `SELECT num, revision FROM app WHERE account_id = ? ORDER BY num LIMIT ? OFFSET ?`
 	appRefsAll   = `SELECT num, revision FROM app ORDER BY num LIMIT ? OFFSET ?`
 	appCount     = `SELECT count(*) FROM app WHERE account_id = ?`
 	appCountAll  = `SELECT count(*) FROM app`
-	appColumns   = `num, id, account_id, name, platform, engine, size_id, location_id, cloud, state, login, base_disk_gb, extra_gb, starts_at, ends_at, created_at`
+	appColumns   = `num, id, account_id, name, platform, engine, size_id, location_id, cloud, state, login, base_disk_gb, extra_gb, starts_at, ends_at, created_at,
+		placement, unit_count, release, deploys, memory_mb, swap_mb, halted`
 	appsByNums   = `SELECT ` + appColumns + ` FROM app WHERE num IN (SELECT value FROM json_each(?))`
 	nodesOfApps  = nodeSelect + ` WHERE n.app_id IN (SELECT value FROM json_each(?)) ORDER BY n.app_id, n.num`
+	unitsOfApps  = unitSelect + ` WHERE u.app_id IN (SELECT value FROM json_each(?)) ORDER BY u.app_id, u.num`
 	routesOfApps = `SELECT ` + routeColumns + ` FROM route r WHERE r.app_id IN (SELECT value FROM json_each(?)) ORDER BY r.app_id, r.num`
 	appInsert    = `INSERT INTO app (id, account_id, name, platform, engine, size_id, location_id, cloud, state, login,
-		base_disk_gb, extra_gb, starts_at, ends_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		base_disk_gb, extra_gb, starts_at, ends_at, created_at, placement, unit_count, release, deploys, memory_mb, swap_mb, halted)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	appUpdate = `UPDATE app SET revision = revision + 1, id = ?, account_id = ?, name = ?, platform = ?, engine = ?,
 		size_id = ?, location_id = ?, cloud = ?, state = ?, login = ?, base_disk_gb = ?, extra_gb = ?, starts_at = ?,
-		ends_at = ?, created_at = ? WHERE num = ?`
+		ends_at = ?, created_at = ?, placement = ?, unit_count = ?, release = ?, deploys = ?, memory_mb = ?, swap_mb = ?, halted = ?
+		WHERE num = ?`
 )
 
 // appRef is one app as it was committed: content never changes under the same number and revision.
@@ -39,7 +45,8 @@ func scanApp(_ *tx, row scanner, a *core.App) error {
 	return row.Scan((*number)(&a.Num), (*text)(&a.ID), (*text)(&a.AccountID), (*text)(&a.Name), (*text)(&a.Platform),
 		(*text)(&a.Engine), (*text)(&a.SizeID), (*text)(&a.LocationID), (*text)(&a.Cloud), (*text)(&a.State),
 		(*number)(&a.Login), (*count)(&a.BaseDiskGB), (*count)(&a.ExtraGB), (*micros)(&a.StartsAt), (*micros)(&a.EndsAt),
-		(*micros)(&a.CreatedAt))
+		(*micros)(&a.CreatedAt), (*text)(&a.Placement), (*count)(&a.UnitCount), (*count)(&a.Release), (*count)(&a.Deploys),
+		(*count)(&a.MemoryMB), (*count)(&a.SwapMB), (*flag)(&a.Halted))
 }
 
 func scanCount(_ *tx, row scanner, n *int64) error { return row.Scan((*number)(n)) }
@@ -51,6 +58,8 @@ func (t *tx) AppByNum(num int64) (core.App, error) { return t.app(appRefByNum, n
 func (t *tx) AppNamed(account core.AccountID, name string) (core.App, error) {
 	return t.app(appRefByName, string(account), name)
 }
+
+func (t *tx) SharedApp(name string) (core.App, error) { return t.app(appRefShared, name) }
 
 func (t *tx) app(query string, args ...any) (core.App, error) {
 	ref, err := one(t, core.ObjApp, scanAppRef, query, args...)
@@ -120,7 +129,7 @@ func (t *tx) load(refs []appRef) ([]core.App, error) {
 	return copyApps(apps), nil
 }
 
-// read reads apps with their nodes and routes, in the order of refs.
+// read reads apps with their nodes, routes and units, in the order of refs.
 func (t *tx) read(refs []appRef) ([]*core.App, error) {
 	apps, err := list(t, core.ObjApp, scanApp, appsByNums, numsJSON(refs))
 	if err != nil {
@@ -148,6 +157,13 @@ func (t *tx) read(refs []appRef) ([]*core.App, error) {
 	}
 	for _, r := range routes {
 		byID[r.AppID].Routes = append(byID[r.AppID].Routes, r)
+	}
+	units, err := list(t, core.ObjUnit, scanUnit, unitsOfApps, string(ids))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range units {
+		byID[u.AppID].Units = append(byID[u.AppID].Units, u)
 	}
 	ordered := make([]*core.App, len(refs))
 	for i, ref := range refs {
@@ -177,9 +193,11 @@ func (t *tx) PutApp(a *core.App) error {
 	if a.ID == "" {
 		a.ID = core.AppID(store.NewID())
 	}
+	a.Placement = cmp.Or(a.Placement, core.PlacementDedicated)
 	return t.put(core.ObjApp, &a.Num, appInsert, appUpdate, string(a.ID), string(a.AccountID), a.Name, a.Platform, a.Engine,
 		a.SizeID, a.LocationID, a.Cloud, string(a.State), a.Login, a.BaseDiskGB, a.ExtraGB, timeValue(a.StartsAt),
-		timeValue(a.EndsAt), timeValue(a.CreatedAt))
+		timeValue(a.EndsAt), timeValue(a.CreatedAt), string(a.Placement), int64(a.UnitCount),
+		int64(a.Release), int64(a.Deploys), int64(a.MemoryMB), int64(a.SwapMB), flagValue(a.Halted))
 }
 
 func (t *tx) DeleteApp(id core.AppID) error {

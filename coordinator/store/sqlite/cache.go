@@ -61,20 +61,24 @@ func (c *appCache) drop(num int64) {
 	delete(c.apps, num)
 }
 
-// copyApps gives the caller apps of its own, all nodes in one piece and all routes in another. Roles and keys are shared:
+// copyApps gives the caller apps of its own, all nodes in one piece, and routes and units likewise. Roles and keys are shared:
 // nobody changes them in place.
 func copyApps(apps []*core.App) []core.App {
-	nodes, routes := 0, 0
+	nodes, routes, units := 0, 0, 0
 	for _, a := range apps {
 		nodes += len(a.Nodes)
 		routes += len(a.Routes)
+		units += len(a.Units)
 	}
 	out := make([]core.App, len(apps))
 	allNodes := make([]core.Node, 0, nodes)
 	allRoutes := make([]core.Route, 0, routes)
+	allUnits := make([]core.AppUnit, 0, units)
 	for i, a := range apps {
 		out[i] = *a
-		n, r := len(allNodes), len(allRoutes)
+		n, r, u := len(allNodes), len(allRoutes), len(allUnits)
+		allUnits = append(allUnits, a.Units...)
+		out[i].Units = allUnits[u:len(allUnits):len(allUnits)]
 		allNodes, allRoutes = append(allNodes, a.Nodes...), append(allRoutes, a.Routes...)
 		out[i].Nodes, out[i].Routes = allNodes[n:len(allNodes):len(allNodes)], allRoutes[r:len(allRoutes):len(allRoutes)]
 	}

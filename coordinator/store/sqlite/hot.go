@@ -5,7 +5,7 @@ package sqlite
 var (
 	hotReads = []string{
 		accountByID, accountByEmail, credentialByHash,
-		appRefByID, appRefByNum, appRefByName, appRefs, appRefsAll, appCount, appsByNums, nodesOfApps, routesOfApps,
+		appRefByID, appRefByNum, appRefByName, appRefs, appRefsAll, appCount, appsByNums, nodesOfApps, routesOfApps, unitsOfApps,
 		nodeByID, routeByName, allocationList, operationByNum, operationsOfGroup,
 		groupByID, stepsOfGroup, cancelAsked, jobWaits, samplesOfNode,
 	}
