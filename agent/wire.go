@@ -13,6 +13,7 @@ import (
 	"github.com/reeve-paas/reeve/handlers/mysql"
 	"github.com/reeve-paas/reeve/handlers/nginx"
 	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
+	"github.com/reeve-paas/reeve/handlers/postgresql"
 	"github.com/reeve-paas/reeve/handlers/service"
 	"github.com/reeve-paas/reeve/handlers/system"
 )
@@ -27,6 +28,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		apacheHandler,
 		nginxHandler,
 		mysql.New(mysql.Options{Host: h}),
+		postgresql.New(postgresql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],
