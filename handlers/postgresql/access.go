@@ -51,7 +51,7 @@ func (srv *server) openFor(ctx context.Context, remote bool) (*access, error) {
 		return a, err
 	}
 	hbaPath, listens := settings[0][0], settings[0][1]
-	if a.staged, err = srv.service.host.Stage(stagingDir(srv.PostgreSQLCluster)); err != nil {
+	if a.staged, err = srv.service.host.Stage(stagingDir(srv.PostgreSQLCluster), host.Readers{}); err != nil {
 		return a, err
 	}
 	if err := a.stageHBA(hbaPath); err != nil {
@@ -216,7 +216,7 @@ func (a *access) rollback(ctx context.Context) {
 
 // recover takes back a change that was interrupted. A running server may have read it, and is told.
 func (s *Service) recover(ctx context.Context, c host.PostgreSQLCluster) error {
-	undone, err := s.host.RecoverStaged(stagingDir(c))
+	undone, err := s.host.RecoverStaged(stagingDir(c), host.Readers{})
 	if err != nil || !undone {
 		return err
 	}
