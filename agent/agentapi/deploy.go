@@ -56,10 +56,13 @@ type CreateAppParams struct {
 	Login    *AppLogin         `json:"login,omitempty"`
 }
 
-// AppLogin lets the app's owner in over SFTP, below the app's directory only.
+// AppLogin lets the app's owner in over SSH, as the app's own Unix user: over SFTP below the app's directory only or, with
+// Shell, with a shell and the whole host to look at. delete_app ends what runs in a shell's name.
 type AppLogin struct {
-	User         string `json:"user"`          // e.g. "2316"; a number is at least 1000 and no account's id
-	PasswordHash Secret `json:"password_hash"` // crypt(3) form, e.g. "$6$…" or "$y$…"
+	User         string   `json:"user"`                    // e.g. "2316"; a number is at least 1000 and no account's id
+	PasswordHash Secret   `json:"password_hash,omitempty"` // crypt(3) form, e.g. "$6$…" or "$y$…"; "" lets no password in
+	Keys         []string `json:"keys,omitempty"`          // public keys, lines of authorized_keys without options
+	Shell        bool     `json:"shell,omitempty"`
 }
 
 // AppPaths tell where an app lies on the host.
@@ -111,7 +114,7 @@ type AppInfo struct {
 }
 
 // EnableServiceParams are the parameters of deploy.enable_service: start a service of the host at every boot. Nothing is
-// started now.
+// started now. Those of deploy.disable_service are the same: at no boot any more, and nothing is stopped now.
 type EnableServiceParams struct {
 	Service string `json:"service" rpc:"required"` // apache, nginx, mysql, postgresql or mongodb
 }

@@ -60,6 +60,7 @@ type CloudInfo struct {
 	Volumes   bool
 	Power     bool
 	Anonymous bool // callers without a credential may use it
+	Permanent bool // its machines were there before and stay: a released node is cleaned and free again, not destroyed
 }
 
 // Image is what a node boots from.

@@ -53,6 +53,8 @@ const (
 	ObjAllocation Object = "allocation"
 	ObjUnit       Object = "unit"
 	ObjRelease    Object = "release"
+	ObjKeyPair    Object = "key pair"
+	ObjEnrollment Object = "enrolment token"
 )
 
 // Error is a classified failure.

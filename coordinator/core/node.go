@@ -76,10 +76,35 @@ type Volume struct {
 
 // Allocation is one node of a cloud in the pool that Orchestrator users are given nodes from.
 type Allocation struct {
-	Num      int64
-	Cloud    string
-	Hostname string
-	NodeID   string // the provider's id
-	User     string // "" while it is free
-	VMType   string
+	Num       int64
+	Cloud     string
+	Hostname  string
+	NodeID    string // the provider's id
+	User      string // "" while it is free
+	VMType    string
+	State     AllocationState
+	Login     string   // Unix name of the user on the node; "" where nothing is set up on nodes
+	PublicKey string   // of who started the node, "" without one
+	Services  []string // that were started on the node for the user
+}
+
+// AllocationState is how far a node is on its way to its user, or back.
+type AllocationState string
+
+// The states of an allocation.
+const (
+	AllocationFree      AllocationState = ""
+	AllocationAssigning AllocationState = "assigning"
+	AllocationAssigned  AllocationState = "assigned"
+	AllocationReleasing AllocationState = "releasing"
+)
+
+// Enrollment is a token that lets one machine into a cloud of existing machines, once. Only its hash is kept.
+type Enrollment struct {
+	Hash      [32]byte // SHA-256 of the text
+	Cloud     string
+	Name      string    // of the node
+	AccountID AccountID // who owns the node
+	CreatedAt time.Time
+	ExpiresAt time.Time
 }

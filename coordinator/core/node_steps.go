@@ -15,6 +15,8 @@ import (
 const (
 	OpNodeCreate   = "node.create"
 	OpNodeDestroy  = "node.destroy"
+	OpNodeAssign   = "node.assign"
+	OpNodeRelease  = "node.release"
 	OpRouterCreate = "router.create"
 )
 
@@ -22,9 +24,12 @@ type nodeParams struct {
 	NodeID  NodeID `json:"node_id"`
 	NodeNum int64  `json:"node_num"`
 	// What a caller asked for besides; apps' nodes have none of it.
-	Pool     bool              `json:"pool,omitempty"` // enter the node into the pool of allocations
-	KeyName  string            `json:"key_name,omitempty"`
-	Metadata map[string]string `json:"metadata,omitempty"`
+	Pool    bool   `json:"pool,omitempty"` // enter the node into the pool of allocations
+	KeyName string `json:"key_name,omitempty"`
+	// PublicKey is the key that KeyName means.
+	PublicKey  string            `json:"public_key,omitempty"`
+	Allocation int64             `json:"allocation,omitempty"` // number of the one that is assigned or released
+	Metadata   map[string]string `json:"metadata,omitempty"`
 }
 
 func (c *Core) nodeOperations() []operation.Definition {
@@ -34,6 +39,17 @@ func (c *Core) nodeOperations() []operation.Definition {
 		{Kind: OpNodeDestroy, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},
 			{Name: "destroy node", Do: c.destroyNode, Timeout: 5 * time.Minute},
+		}},
+		{Kind: OpNodeAssign, Steps: []operation.Step{
+			{Name: "claim", Do: func(context.Context, *operation.Run) error { return nil }, Undo: c.takeBack, Timeout: 5 * time.Minute},
+			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},
+			{Name: "reach agent", Do: c.awaitAgent, Timeout: time.Minute},
+			{Name: "set up application", Do: c.setUpApplication, Timeout: 3 * time.Minute},
+			{Name: "hand over", Do: c.handOver},
+		}},
+		{Kind: OpNodeRelease, Steps: []operation.Step{
+			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},
+			{Name: "take back", Do: c.takeBack, Timeout: 5 * time.Minute},
 		}},
 	}
 }
@@ -73,6 +89,9 @@ func (c *Core) createNode(ctx context.Context, run *operation.Run) error {
 	}
 	spec := NodeSpec{Key: n.Key, Name: n.Name, ImageID: n.ImageID, SizeID: n.SizeID, KeyName: p.KeyName, SSHKeys: c.SSHKeys, Files: c.bootstrap(n),
 		Metadata: map[string]string{}}
+	if p.PublicKey != "" {
+		spec.SSHKeys = append(slices.Clone(spec.SSHKeys), p.PublicKey)
+	}
 	maps.Copy(spec.Metadata, p.Metadata)
 	spec.Metadata["reeve-node"] = string(n.ID)
 	created, err := cloud.CreateNode(ctx, spec)
@@ -91,7 +110,7 @@ func (c *Core) createNode(ctx context.Context, run *operation.Run) error {
 		if err := tx.PutNode(&n); err != nil || !p.Pool {
 			return err
 		}
-		return allocate(tx, Allocation{Cloud: n.Cloud, Hostname: created.Name, NodeID: created.ID})
+		return allocate(tx, Allocation{Cloud: n.Cloud, Hostname: created.Name, NodeID: created.ID, PublicKey: p.PublicKey})
 	})
 }
 

@@ -54,7 +54,7 @@ func TestNodesOfACloudInMemory(t *testing.T) {
 	b.wantPool("one user")
 	_, err = b.AssignNode(t.Context(), anyone, "mem", "", "one", "other", "php")
 	b.wantKind(err, core.Busy)
-	a, err := b.ReleaseNode(t.Context(), anyone, "mem", n.ID, "")
+	a, _, err := b.ReleaseNode(t.Context(), anyone, "mem", n.ID, "")
 	if err != nil || a.User != "" || a.NodeID != n.ID {
 		t.Errorf("got %+v, %v, want the node released", a, err)
 	}
@@ -64,7 +64,7 @@ func TestNodesOfACloudInMemory(t *testing.T) {
 	}
 	_, err = b.StopNode(t.Context(), anyone, "mem", n.ID, "")
 	b.wantKind(err, core.NotFound)
-	_, err = b.ReleaseNode(t.Context(), anyone, "mem", n.ID, "")
+	_, _, err = b.ReleaseNode(t.Context(), anyone, "mem", n.ID, "")
 	b.wantKind(err, core.NotFound)
 	_, err = b.AssignNode(t.Context(), anyone, "mem", "nothing", "", "user", "php")
 	b.wantKind(err, core.NotFound)
@@ -134,7 +134,7 @@ func TestNodesOfAStoredCloud(t *testing.T) {
 			_, err := b.AssignNode(t.Context(), p, "mem", n.ID, "", "x", "php")
 			return err
 		},
-		"ReleaseNode": func(p core.Principal) error { _, err := b.ReleaseNode(t.Context(), p, "mem", n.ID, ""); return err },
+		"ReleaseNode": func(p core.Principal) error { _, _, err := b.ReleaseNode(t.Context(), p, "mem", n.ID, ""); return err },
 	} {
 		if err := try(b.bob); core.KindOf(err) != core.Forbidden {
 			t.Errorf("%s of another's node: got %v, want forbidden", name, err)
@@ -145,10 +145,10 @@ func TestNodesOfAStoredCloud(t *testing.T) {
 	}
 	_, err = b.AssignNode(t.Context(), b.alice, "mem", "", "one", "user", "php")
 	b.must(err)
-	_, err = b.ReleaseNode(t.Context(), b.bob, "mem", "", "one")
+	_, _, err = b.ReleaseNode(t.Context(), b.bob, "mem", "", "one")
 	b.wantKind(err, core.Forbidden)
 	b.wantPool("one user") // a refusal changes nothing
-	_, err = b.ReleaseNode(t.Context(), b.alice, "mem", "", "one")
+	_, _, err = b.ReleaseNode(t.Context(), b.alice, "mem", "", "one")
 	b.must(err)
 	b.wantPool()
 	b.wantTraces(0, 0, 0)

@@ -94,6 +94,14 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 	}
 	err := c.Store.Update(ctx, func(tx Tx) error {
 		node.Num = 0
+		np := nodeParams{NodeID: node.ID, Pool: true, KeyName: spec.KeyName, Metadata: spec.Metadata}
+		if spec.KeyName != "" {
+			key, err := keyNamed(tx, p.Account.ID, spec.KeyName)
+			if err != nil {
+				return err
+			}
+			np.PublicKey = key.PublicKey
+		}
 		taken, err := tx.Nodes(NodeFilter{Cloud: cloudName})
 		if err != nil {
 			return err
@@ -104,8 +112,8 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 		if err := tx.PutNode(&node); err != nil {
 			return err
 		}
-		return c.enqueueNode(tx, p, "node.create", OpNodeCreate,
-			nodeParams{NodeID: node.ID, NodeNum: node.Num, Pool: true, KeyName: spec.KeyName, Metadata: spec.Metadata})
+		np.NodeNum = node.Num
+		return c.enqueueNode(tx, p, "node.create", OpNodeCreate, np)
 	})
 	if err != nil {
 		return CloudNode{}, err
@@ -160,15 +168,22 @@ func (c *Core) await(ctx context.Context, limit time.Duration, done func(Reader)
 
 // enqueueNode starts an operation on a node and records who asked for it.
 func (c *Core) enqueueNode(tx Tx, p Principal, action, kind string, np nodeParams) error {
+	_, err := c.enqueueNodeSecret(tx, p, action, kind, np, nil)
+	return err
+}
+
+// enqueueNodeSecret is enqueueNode with something for the steps that nobody may see.
+func (c *Core) enqueueNodeSecret(tx Tx, p Principal, action, kind string, np nodeParams, secret []byte) (operation.Record, error) {
 	params, err := json.Marshal(np)
 	if err != nil {
-		return err
+		return operation.Record{}, err
 	}
 	g := c.newGroup(p, string(np.NodeID), params, kind)
+	g.Secret = secret
 	if err := tx.Enqueue(&g); err != nil {
-		return err
+		return operation.Record{}, err
 	}
-	return tx.Audit(c.auditRecord(p, action, string(np.NodeID), g.Operations[0].ID, "accepted"))
+	return g.Operations[0], tx.Audit(c.auditRecord(p, action, string(np.NodeID), g.Operations[0].ID, "accepted"))
 }
 
 var nodeNamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -316,75 +331,6 @@ func (c *Core) Allocations(ctx context.Context, p Principal, cloudName string) (
 	return slices.DeleteFunc(rows, func(a Allocation) bool {
 		return !slices.ContainsFunc(nodes, func(n CloudNode) bool { return n.ID == a.NodeID && n.Name == a.Hostname })
 	}), err
-}
-
-// AssignNode gives a free node of the pool to a user for a kind of application.
-//
-// Errors: not_found (allocation), busy (assigned already), forbidden (another account's node), unauthenticated
-func (c *Core) AssignNode(ctx context.Context, p Principal, cloudName, nodeID, hostname, user, vmType string) (Allocation, error) {
-	a, err := c.assignNode(ctx, p, cloudName, nodeID, hostname, user, vmType)
-	if err != nil {
-		c.refused(ctx, p, "node.assign", "", err)
-	}
-	return a, err
-}
-
-func (c *Core) assignNode(ctx context.Context, p Principal, cloudName, nodeID, hostname, user, vmType string) (Allocation, error) {
-	cloud, a, err := c.allocation(ctx, p, cloudName, nodeID, hostname)
-	if err != nil {
-		return a, err
-	}
-	key := ""
-	if !cloud.Info().InMemory {
-		n, err := cloud.Node(ctx, a.NodeID)
-		if err != nil {
-			return a, err
-		}
-		key = n.Key
-	}
-	err = c.Store.Update(ctx, func(tx Tx) error {
-		if key != "" {
-			n, err := storedNode(tx, a.Cloud, key)
-			if err != nil {
-				return err
-			}
-			if err := mayUse(p, n); err != nil {
-				return err
-			}
-		}
-		rows, err := tx.Allocations(a.Cloud)
-		if err != nil {
-			return err
-		}
-		j := slices.IndexFunc(rows, func(b Allocation) bool { return b.Num == a.Num })
-		switch {
-		case j < 0:
-			return Errorf(NotFound, ObjAllocation, "there is no such node in the pool")
-		case rows[j].User != "":
-			return Errorf(Busy, ObjAllocation, "the node is assigned already")
-		}
-		a = rows[j]
-		a.User, a.VMType = user, vmType
-		if err := tx.PutAllocation(&a); err != nil {
-			return err
-		}
-		return tx.Audit(c.auditRecord(p, "node.assign", a.Cloud+"/"+a.NodeID, "", "accepted"))
-	})
-	return a, err
-}
-
-// ReleaseNode takes a node back from its user and destroys it, which ends its allocation. A refusal changes nothing.
-//
-// Errors: not_found (allocation), and those of StopNode
-func (c *Core) ReleaseNode(ctx context.Context, p Principal, cloudName, nodeID, hostname string) (Allocation, error) {
-	_, a, err := c.allocation(ctx, p, cloudName, nodeID, hostname)
-	if err != nil {
-		c.refused(ctx, p, "node.release", "", err)
-		return a, err
-	}
-	a.User, a.VMType = "", ""
-	_, err = c.stopNode(ctx, p, "node.release", cloudName, a.NodeID, "")
-	return a, err
 }
 
 // allocation finds a node in the pool of a cloud by its name or, when there is none, its id.

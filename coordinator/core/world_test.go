@@ -374,4 +374,6 @@ func (a agentOf) CPUs(context.Context) (int, error)               { return 1, ni
 func (a agentOf) FSUse(context.Context, string) (int64, int64, error) {
 	return 0, 0, core.Errorf(core.NotFound, core.ObjVolume, "nothing is mounted")
 }
-func (a agentOf) Call(context.Context, string, any, any) error { return nil }
+func (a agentOf) Call(ctx context.Context, method string, params, result any) error {
+	return a.callMethod(ctx, method, params, result)
+}

@@ -163,15 +163,29 @@ func (a accounts) withAppUser(app, home string) (accounts, error) {
 	return a, nil
 }
 
-// withLogin adds a second name for the app's user, with a password. Its home is "/", because sshd has confined it to the
-// app's directory by then. Useradd would refuse the names people were given: they are numbers.
-func (a accounts) withLogin(app, name, hash string, today int) accounts {
+// place is the name, home and shell of a login.
+type place struct{ name, home, shell string }
+
+// withLogin adds a second name for the app's user. Without a hash no password fits. Useradd would refuse the names people
+// were given: they are numbers.
+func (a accounts) withLogin(app string, at place, hash string, today int) accounts {
 	uid, gid, _ := a.ids(unixUser(app))
-	a.passwd = setEntry(a.passwd, name, "x", strconv.Itoa(uid), strconv.Itoa(gid), ownerMark(app), "/", noLoginShell)
-	if old := entry(a.shadow, name); len(old) < 2 || old[1] != hash {
-		a.shadow = setEntry(a.shadow, name, hash, strconv.Itoa(today), "0", "99999", "7", "", "", "")
+	a.passwd = setEntry(a.passwd, at.name, "x", strconv.Itoa(uid), strconv.Itoa(gid), ownerMark(app), at.home, at.shell)
+	if hash == "" {
+		hash = "*"
+	}
+	if old := entry(a.shadow, at.name); len(old) < 2 || old[1] != hash {
+		a.shadow = setEntry(a.shadow, at.name, hash, strconv.Itoa(today), "0", "99999", "7", "", "", "")
 	}
 	return a
+}
+
+// hasShell says whether a login of the app may run commands.
+func (a accounts) hasShell(app string) bool {
+	return slices.ContainsFunc(a.logins(app), func(name string) bool {
+		fields := entry(a.passwd, name)
+		return len(fields) > 6 && fields[6] != noLoginShell
+	})
 }
 
 // without removes accounts that belong to an app, and keeps those of the same name that do not.

@@ -224,7 +224,14 @@ func (s *Service) DeleteApp(ctx context.Context, p agentapi.AppParams) (_ handle
 	if err := s.ensureSFTP(ctx, c, a, nil); err != nil {
 		return handlers.Null{}, err
 	}
+	before, err := s.readAccounts()
+	if err != nil {
+		return handlers.Null{}, err
+	}
 	if err := s.removeAccounts(ctx, c, a); err != nil {
+		return handlers.Null{}, err
+	}
+	if err := s.endSessions(ctx, before, a); err != nil {
 		return handlers.Null{}, err
 	}
 	c.Commit()

@@ -47,16 +47,17 @@ func (s *Service) Namespaces() []string { return []string{"deploy"} }
 // Methods implements handlers.Handler.
 func (s *Service) Methods() map[string]handlers.Method {
 	return map[string]handlers.Method{
-		"mount_volume":   handlers.Func("mount_volume", s.MountVolume),
-		"unmount_volume": handlers.Func("unmount_volume", s.UnmountVolume),
-		"create_app":     handlers.Func("create_app", s.CreateApp),
-		"app_paths":      handlers.Reader("app_paths", s.AppPaths),
-		"put_release":    handlers.Func("put_release", s.PutRelease),
-		"switch_release": handlers.Func("switch_release", s.SwitchRelease),
-		"delete_app":     handlers.Func("delete_app", s.DeleteApp),
-		"list_apps":      handlers.Reader("list_apps", s.ListApps),
-		"enable_service": handlers.Func("enable_service", s.EnableService),
-		"prepare_router": handlers.Func("prepare_router", s.PrepareRouter),
+		"mount_volume":    handlers.Func("mount_volume", s.MountVolume),
+		"unmount_volume":  handlers.Func("unmount_volume", s.UnmountVolume),
+		"create_app":      handlers.Func("create_app", s.CreateApp),
+		"app_paths":       handlers.Reader("app_paths", s.AppPaths),
+		"put_release":     handlers.Func("put_release", s.PutRelease),
+		"switch_release":  handlers.Func("switch_release", s.SwitchRelease),
+		"delete_app":      handlers.Func("delete_app", s.DeleteApp),
+		"list_apps":       handlers.Reader("list_apps", s.ListApps),
+		"enable_service":  handlers.Func("enable_service", s.EnableService),
+		"disable_service": handlers.Func("disable_service", s.DisableService),
+		"prepare_router":  handlers.Func("prepare_router", s.PrepareRouter),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -22,7 +23,8 @@ const (
 
 	sshdPath      = "/usr/sbin/sshd"
 	sshdConfigDir = "/etc/ssh/sshd_config.d"
-	sshdRunDir    = "/run/sshd" // sshd -t wants it, and the unit makes it only when it starts
+	sshKeysDir    = "/etc/ssh/reeve-keys" // one file per app that lets keys in
+	sshdRunDir    = "/run/sshd"           // sshd -t wants it, and the unit makes it only when it starts
 
 	accountsLockTimeout = 15 * time.Second // as long as lckpwdf waits
 )
@@ -30,6 +32,8 @@ const (
 var (
 	loginName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,31}$`)
 	cryptHash = regexp.MustCompile(`^\$[0-9a-z]{1,8}\$[A-Za-z0-9./$=,+-]{8,480}$`)
+	publicKey = regexp.MustCompile(`^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com) ` +
+		`[A-Za-z0-9+/]{40,}={0,3}( [ -~]{0,200})?$`)
 )
 
 func checkLogin(l *agentapi.AppLogin) error {
@@ -40,8 +44,15 @@ func checkLogin(l *agentapi.AppLogin) error {
 		return invalid("a login is 1 to 32 of a-z, 0-9, _ and -, not %.80q", l.User)
 	case isSystemNumber(l.User):
 		return invalid("login %s reads like the number of a system account; numbers begin at %d", l.User, lastSystemID+1)
-	case !cryptHash.MatchString(string(l.PasswordHash)):
+	case l.PasswordHash != "" && !cryptHash.MatchString(string(l.PasswordHash)):
 		return invalid("the password hash is not in the form of crypt(3)")
+	case l.PasswordHash == "" && !l.Shell && len(l.Keys) == 0:
+		return invalid("a login needs a password hash or a key")
+	}
+	for _, k := range l.Keys {
+		if len(k) > 16<<10 || !publicKey.MatchString(k) {
+			return invalid("a key of login %s is not a public key without options", l.User)
+		}
 	}
 	return nil
 }
@@ -161,12 +172,37 @@ func (s *Service) ensureAccounts(ctx context.Context, c *host.Change, a app, log
 			return now, err
 		}
 		if login != nil {
-			now = now.withLogin(a.App, login.User, string(login.PasswordHash), int(s.now().Unix()/(24*3600)))
+			now = now.withLogin(a.App, s.place(a, login), string(login.PasswordHash), int(s.now().Unix()/(24*3600)))
 		}
 		o.uid, o.gid, _ = now.ids(unixUser(a.App))
 		return now, nil
 	})
 	return o, err
+}
+
+// place is where a login finds itself. One over SFTP is confined to the app's directory by then.
+func (s *Service) place(a app, l *agentapi.AppLogin) place {
+	p := place{name: l.User, home: "/", shell: noLoginShell}
+	if l.Shell {
+		p.home, p.shell = a.home(), "/bin/sh"
+		if s.host.Exists("/bin/bash") {
+			p.shell = "/bin/bash"
+		}
+	}
+	return p
+}
+
+// endSessions ends what runs as the app's user when somebody had a shell of it: a login that is gone must not go on.
+func (s *Service) endSessions(ctx context.Context, before accounts, a app) error {
+	uid, _, ok := before.ids(unixUser(a.App))
+	if !ok || !before.hasShell(a.App) {
+		return nil
+	}
+	_, err := s.host.Run(ctx, host.Cmd{Path: "pkill", Args: []string{"-KILL", "-U", strconv.Itoa(uid)}})
+	if failed, ok := errors.AsType[*host.CommandError](err); err == nil || ok && failed.Err == nil && failed.Output.Code == 1 && len(failed.Output.Stderr) == 0 {
+		return nil // 1: nothing runs
+	}
+	return host.LinuxError(err)
 }
 
 func (s *Service) removeAccounts(ctx context.Context, c *host.Change, a app) error {
@@ -179,29 +215,49 @@ func (s *Service) removeAccounts(ctx context.Context, c *host.Change, a app) err
 // waits for one.
 func (s *Service) ensureSFTP(ctx context.Context, c *host.Change, a app, login *agentapi.AppLogin) error {
 	file := sshdConfigDir + "/reeve-" + a.App + ".conf"
-	var text []byte
+	var text, keys []byte
 	if login != nil {
-		text = renderSSH(a, login.User)
+		text = renderSSH(a, login)
+		if len(login.Keys) > 0 {
+			keys = []byte(strings.Join(login.Keys, "\n") + "\n")
+		}
 	}
 	return s.changeAndTell(c, notice{
-		name: "sshd", files: []wantedFile{{file, text, 0o600}},
+		name: "sshd", files: []wantedFile{{keysFile(a), keys, 0o644}, {file, text, 0o600}}, // sshd reads keys as the user
 		tell: func() error { return s.testAndReloadSSH(ctx, c) },
 		undo: func() error { return s.reloadIfRunning(context.WithoutCancel(ctx), s.host.Layout().SSHUnit) },
 	})
 }
 
+func keysFile(a app) string { return sshKeysDir + "/" + a.App }
+
 // renderSSH is sshd configuration for one login. A Match block ends with the included file.
-func renderSSH(a app, user string) []byte {
-	return []byte("# SFTP for app " + a.App + ". Written by reeve-agent; changes are lost.\n" +
-		"Match User " + user + "\n" +
-		"    ChrootDirectory " + a.home() + "\n" +
-		"    ForceCommand internal-sftp\n" +
-		"    PasswordAuthentication yes\n" +
-		"    AuthorizedKeysFile none\n" +
-		"    DisableForwarding yes\n" +
-		"    PermitTTY no\n" +
-		"    PermitTunnel no\n" +
-		"    PermitUserRC no\n")
+func renderSSH(a app, l *agentapi.AppLogin) []byte {
+	password, keys := "no", "none"
+	if l.PasswordHash != "" {
+		password = "yes"
+	}
+	if len(l.Keys) > 0 {
+		keys = keysFile(a)
+	}
+	kind := "SFTP"
+	if l.Shell {
+		kind = "A shell"
+	}
+	text := "# " + kind + " for app " + a.App + ". Written by reeve-agent; changes are lost.\n" +
+		"Match User " + l.User + "\n"
+	if !l.Shell {
+		text += "    ChrootDirectory " + a.home() + "\n" +
+			"    ForceCommand internal-sftp\n"
+	}
+	text += "    PasswordAuthentication " + password + "\n" +
+		"    AuthorizedKeysFile " + keys + "\n"
+	if !l.Shell {
+		text += "    DisableForwarding yes\n" +
+			"    PermitTTY no\n" +
+			"    PermitTunnel no\n"
+	}
+	return []byte(text + "    PermitUserRC no\n")
 }
 
 func (s *Service) testAndReloadSSH(ctx context.Context, c *host.Change) error {

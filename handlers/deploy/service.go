@@ -13,20 +13,43 @@ import (
 // Errors: ValueError (a service we do not know), InitdError
 // Effects: the unit's links below /etc/systemd/system; nothing is started
 func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServiceParams) (handlers.Null, error) {
+	unit, err := s.unitOf(p)
+	if err != nil {
+		return handlers.Null{}, err
+	}
+	return handlers.Null{}, s.enable(ctx, unit)
+}
+
+// DisableService is the reverse: the service is not started at boot any more. Nothing is stopped.
+//
+// Errors: as EnableService
+// Effects: the unit's links below /etc/systemd/system
+func (s *Service) DisableService(ctx context.Context, p agentapi.EnableServiceParams) (handlers.Null, error) {
+	unit, err := s.unitOf(p)
+	if err != nil {
+		return handlers.Null{}, err
+	}
+	if err := s.host.Units().Disable(ctx, unit); err != nil {
+		return handlers.Null{}, fmt.Errorf("disable %s: %w", unit, err)
+	}
+	return handlers.Null{}, nil
+}
+
+func (s *Service) unitOf(p agentapi.EnableServiceParams) (string, error) {
 	l := s.host.Layout()
 	units := map[string]string{"apache": l.ApacheUnit, "nginx": l.NginxUnit, "mysql": l.MySQLUnit, "mongodb": l.MongoDBUnit, "postgresql": ""}
 	unit, ok := units[p.Service]
 	if !ok {
-		return handlers.Null{}, invalid("service %.40q is none of apache, nginx, mysql, postgresql, mongodb", p.Service)
+		return "", invalid("service %.40q is none of apache, nginx, mysql, postgresql, mongodb", p.Service)
 	}
 	if p.Service == "postgresql" {
 		cluster, ok := s.host.PostgreSQL()
 		if !ok {
-			return handlers.Null{}, agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "PostgreSQL is not installed on this host")
+			return "", agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "PostgreSQL is not installed on this host")
 		}
 		unit = cluster.Unit
 	}
-	return handlers.Null{}, s.enable(ctx, unit)
+	return unit, nil
 }
 
 func (s *Service) enable(ctx context.Context, unit string) error {

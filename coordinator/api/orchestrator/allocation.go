@@ -27,8 +27,12 @@ func serveRelease(c *call) {
 	if !ok {
 		return
 	}
-	a, err := c.d.core.ReleaseNode(c.ctx(), p, c.cloudName, c.field("node"), c.field("hostname"))
-	c.answerAllocation(a, err, "Node "+a.Hostname+" released and deleted")
+	a, destroyed, err := c.d.core.ReleaseNode(c.ctx(), p, c.cloudName, c.field("node"), c.field("hostname"))
+	result := "Node " + a.Hostname + " released"
+	if destroyed {
+		result += " and deleted"
+	}
+	c.answerAllocation(a, err, result)
 }
 
 // openAllocation does what assign and release have in common. When it returns false the call is answered. A truthy
@@ -73,11 +77,16 @@ func (c *call) allocation(id int64, nodeID, result string) {
 	})
 }
 
-// Statuses of an allocation; only FREE is documented.
-const (
-	statusFree     = 1
-	statusAssigned = 2
-)
+// statuses of allocations; only FREE is documented.
+var statuses = map[core.AllocationState]struct {
+	number int64
+	desc   string
+}{
+	core.AllocationFree:      {1, "FREE"},
+	core.AllocationAssigned:  {2, "ASSIGNED"},
+	core.AllocationAssigning: {3, "ASSIGNING"},
+	core.AllocationReleasing: {4, "RELEASING"},
+}
 
 // serveStatus lists the pool of a cloud; an empty one is an empty object.
 func serveStatus(c *call) {
@@ -103,18 +112,15 @@ func serveStatus(c *call) {
 }
 
 func (e *encoder) assignment(cloud string, a *core.Allocation) {
-	status, desc := int64(statusFree), "FREE"
-	if a.User != "" {
-		status, desc = statusAssigned, "ASSIGNED"
-	}
+	status := statuses[a.State]
 	e.str("cloud", cloud)
 	e.str("hostname", a.Hostname)
 	e.int("id", a.Num)
 	e.str("id_vm", a.NodeID)
 	e.str("recipe", a.VMType)
 	e.int("recipe_id", recipeID(a.VMType))
-	e.int("status", status)
-	e.str("status_desc", desc)
+	e.int("status", status.number)
+	e.str("status_desc", status.desc)
 	e.str("user", a.User)
 }
 

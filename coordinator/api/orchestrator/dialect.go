@@ -17,7 +17,7 @@ type Core interface {
 	StartNode(ctx context.Context, p core.Principal, cloud string, spec core.NodeSpec) (core.CloudNode, error)
 	StopNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname string) (core.CloudNode, error)
 	AssignNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname, user, vmType string) (core.Allocation, error)
-	ReleaseNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname string) (core.Allocation, error)
+	ReleaseNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname string) (a core.Allocation, destroyed bool, err error)
 	Allocations(ctx context.Context, p core.Principal, cloud string) ([]core.Allocation, error)
 }
 

@@ -20,6 +20,7 @@ const (
 	msgNoNode         = "no useful node id here"
 	msgNoNodeGiven    = "no valid node id nor hostname here"
 	msgNodeNotFound   = "Node not found"
+	msgNoKey          = "no useful keyname here"
 	msgForbidden      = "Forbidden"
 	msgWrong          = "Something went wrong "
 )
@@ -54,6 +55,7 @@ var notFound = map[core.Object]reason{
 	core.ObjImage:      {400, msgNoImage},
 	core.ObjSize:       {400, msgNoSize},
 	core.ObjAllocation: {400, msgNodeNotFound},
+	core.ObjKeyPair:    {400, msgNoKey},
 }
 
 func reasonOf(err error) reason {

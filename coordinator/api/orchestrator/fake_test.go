@@ -80,18 +80,19 @@ func (c *testCore) node(ctx context.Context, p core.Principal, cloud string) (co
 }
 
 func (c *testCore) AssignNode(ctx context.Context, p core.Principal, cloud, _, _, _, _ string) (core.Allocation, error) {
-	return c.ReleaseNode(ctx, p, cloud, "", "")
+	a, _, err := c.ReleaseNode(ctx, p, cloud, "", "")
+	return a, err
 }
 
-func (c *testCore) ReleaseNode(ctx context.Context, p core.Principal, cloud, _, _ string) (core.Allocation, error) {
+func (c *testCore) ReleaseNode(ctx context.Context, p core.Principal, cloud, _, _ string) (core.Allocation, bool, error) {
 	if _, err := c.CloudFor(ctx, p, cloud); err != nil {
-		return core.Allocation{}, err
+		return core.Allocation{}, false, err
 	}
-	return core.Allocation{Num: 7, NodeID: "1", Hostname: "dummy-1"}, c.err
+	return core.Allocation{Num: 7, NodeID: "1", Hostname: "dummy-1"}, true, c.err
 }
 
 func (c *testCore) Allocations(ctx context.Context, p core.Principal, cloud string) ([]core.Allocation, error) {
-	a, err := c.ReleaseNode(ctx, p, cloud, "", "")
+	a, _, err := c.ReleaseNode(ctx, p, cloud, "", "")
 	return []core.Allocation{a}, err
 }
 

@@ -1,18 +1,30 @@
 package sqlite
 
-import "github.com/reeve-paas/reeve/coordinator/core"
+import (
+	"strings"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
 
 const (
-	allocationList = `SELECT num, cloud, hostname, node_id, user, vm_type FROM allocation WHERE cloud = ? ORDER BY num`
+	allocationList = `SELECT num, cloud, hostname, node_id, user, vm_type, state, login, public_key, services FROM allocation
+		WHERE cloud = ? ORDER BY num`
 	// A cloud in memory gives an id out again after a restart: what the old row said is about another node.
 	allocationForget = `DELETE FROM allocation WHERE cloud = ? AND node_id = ?`
-	allocationInsert = `INSERT INTO allocation (cloud, hostname, node_id, user, vm_type) VALUES (?, ?, ?, ?, ?)`
-	allocationUpdate = `UPDATE allocation SET cloud = ?, hostname = ?, node_id = ?, user = ?, vm_type = ? WHERE num = ?`
+	allocationInsert = `INSERT INTO allocation (cloud, hostname, node_id, user, vm_type, state, login, public_key, services)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	allocationUpdate = `UPDATE allocation SET cloud = ?, hostname = ?, node_id = ?, user = ?, vm_type = ?, state = ?, login = ?,
+		public_key = ?, services = ? WHERE num = ?`
 )
 
 func scanAllocation(_ *tx, row scanner, a *core.Allocation) error {
-	return row.Scan((*number)(&a.Num), (*text)(&a.Cloud), (*text)(&a.Hostname), (*text)(&a.NodeID), (*text)(&a.User),
-		(*text)(&a.VMType))
+	var services text
+	err := row.Scan((*number)(&a.Num), (*text)(&a.Cloud), (*text)(&a.Hostname), (*text)(&a.NodeID), (*text)(&a.User),
+		(*text)(&a.VMType), (*text)(&a.State), (*text)(&a.Login), (*text)(&a.PublicKey), &services)
+	if services != "" {
+		a.Services = strings.Split(string(services), ",")
+	}
+	return err
 }
 
 func (t *tx) Allocations(cloud string) ([]core.Allocation, error) {
@@ -26,7 +38,8 @@ func (t *tx) PutAllocation(a *core.Allocation) error {
 			return failure(err, core.ObjAllocation, "store the allocation")
 		}
 	}
-	return t.put(core.ObjAllocation, &a.Num, allocationInsert, allocationUpdate, a.Cloud, a.Hostname, a.NodeID, a.User, a.VMType)
+	return t.put(core.ObjAllocation, &a.Num, allocationInsert, allocationUpdate, a.Cloud, a.Hostname, a.NodeID, a.User, a.VMType,
+		string(a.State), a.Login, a.PublicKey, strings.Join(a.Services, ","))
 }
 
 func (t *tx) DeleteAllocation(num int64) error {

@@ -212,9 +212,44 @@ func testParts(t *testing.T, s *suite) {
 	}
 }
 
+func testKeyPairs(t *testing.T, s *suite) {
+	owner, other := account(t, s, "a"), account(t, s, "b")
+	key := func(a core.Account, n string) core.KeyPair {
+		return put(t, s, core.KeyPair{AccountID: a.ID, Name: n, PublicKey: "ssh-ed25519 " + n, Fingerprint: "SHA256:" + n, CreatedAt: at(1)}, core.Tx.PutKeyPair)
+	}
+	first, second := key(owner, "laptop"), key(owner, "desktop")
+	key(other, "laptop")
+	read := func(r core.Reader) ([]core.KeyPair, error) { return r.KeyPairs(owner.ID) }
+	same(t, "key pairs", get(t, s, read), []core.KeyPair{first, second})
+	s.update(t, func(tx core.Tx) error { return tx.DeleteKeyPair(first.ID) })
+	same(t, "key pairs after one was deleted", get(t, s, read), []core.KeyPair{second})
+}
+
+func testEnrollments(t *testing.T, s *suite) {
+	e := core.Enrollment{Hash: [32]byte{7, 31: 9}, Cloud: "static", Name: "web-1", AccountID: "acc", CreatedAt: at(1), ExpiresAt: at(3)}
+	s.update(t, func(tx core.Tx) error { return tx.PutEnrollment(e) })
+	read := func(hash [32]byte) func(core.Reader) (core.Enrollment, error) {
+		return func(r core.Reader) (core.Enrollment, error) { return r.Enrollment(hash) }
+	}
+	same(t, "enrolment token", get(t, s, read(e.Hash)), e)
+	later := core.Enrollment{Hash: [32]byte{8}, Cloud: "static", Name: "web-2", CreatedAt: at(4), ExpiresAt: at(5)}
+	s.update(t, func(tx core.Tx) error { return tx.PutEnrollment(later) })
+	gone := func(what string, hash [32]byte) {
+		t.Helper()
+		err := s.View(t.Context(), func(r core.Reader) error { _, err := r.Enrollment(hash); return err })
+		if core.KindOf(err) != core.NotFound || err == nil {
+			t.Errorf("%s: got %v, want not found", what, err)
+		}
+	}
+	gone("an expired token, once another was made", e.Hash)
+	s.update(t, func(tx core.Tx) error { return tx.DeleteEnrollment(later.Hash) })
+	gone("a deleted token", later.Hash)
+}
+
 func testAllocations(t *testing.T, s *suite) {
 	a := put(t, s, core.Allocation{Cloud: "fake", Hostname: "h1", NodeID: "1"}, core.Tx.PutAllocation)
-	b := put(t, s, core.Allocation{Cloud: "fake", Hostname: "h2", NodeID: "2", User: "u", VMType: "lamp"}, core.Tx.PutAllocation)
+	b := put(t, s, core.Allocation{Cloud: "fake", Hostname: "h2", NodeID: "2", User: "u", VMType: "lamp", State: core.AllocationAssigned,
+		Login: "l", PublicKey: "ssh-ed25519 AAAA", Services: []string{"apache", "mysql"}}, core.Tx.PutAllocation)
 	put(t, s, core.Allocation{Cloud: "other", Hostname: "h1", NodeID: "1"}, core.Tx.PutAllocation)
 	a.User = "taken"
 	s.update(t, func(tx core.Tx) error { return tx.PutAllocation(&a) })
