@@ -13,6 +13,7 @@ type Layout struct {
 	SystemCert, SystemKey                                       string   // the pair that the distribution makes for itself
 	NginxUnit, NginxBin, NginxConf                              string
 	MySQLUnit, MySQLSocket, MySQLDataDir                        string
+	MySQLConf                                                   string // the main file
 	MySQLConfDir                                                string // drop-ins, read in alphabetical order, the last one wins
 	MySQLDaemon                                                 string
 	PostgreSQL                                                  []PostgreSQLLayout // where clusters may be; the first that has any counts
@@ -29,7 +30,7 @@ var Debian = Layout{
 	SystemCert:     "/etc/ssl/certs/ssl-cert-snakeoil.pem", SystemKey: "/etc/ssl/private/ssl-cert-snakeoil.key",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/run/mysqld/mysqld.sock", MySQLDataDir: "/var/lib/mysql",
-	MySQLConfDir: "/etc/mysql/mariadb.conf.d", MySQLDaemon: "/usr/sbin/mariadbd",
+	MySQLConf: "/etc/mysql/my.cnf", MySQLConfDir: "/etc/mysql/mariadb.conf.d", MySQLDaemon: "/usr/sbin/mariadbd",
 	PostgreSQL: []PostgreSQLLayout{
 		{Dir: "/etc/postgresql", Conf: "/etc/postgresql/*/main", Data: "/var/lib/postgresql/*/main", Bin: "/usr/lib/postgresql/*/bin", Unit: "postgresql@*-main.service"},
 	},
@@ -47,7 +48,7 @@ var RedHat = Layout{
 	SystemCert:     "/etc/pki/tls/certs/localhost.crt", SystemKey: "/etc/pki/tls/private/localhost.key",
 	NginxUnit: "nginx.service", NginxBin: "nginx", NginxConf: "/etc/nginx/nginx.conf",
 	MySQLUnit: "mariadb.service", MySQLSocket: "/var/lib/mysql/mysql.sock", MySQLDataDir: "/var/lib/mysql",
-	MySQLConfDir: "/etc/my.cnf.d", MySQLDaemon: "/usr/libexec/mariadbd",
+	MySQLConf: "/etc/my.cnf", MySQLConfDir: "/etc/my.cnf.d", MySQLDaemon: "/usr/libexec/mariadbd",
 	PostgreSQL: []PostgreSQLLayout{
 		{Dir: "/etc/postgresql", Conf: "/etc/postgresql/*/main", Data: "/var/lib/pgsql/*/data", Bin: "/usr/pgsql-*/bin", Unit: "postgresql-*.service"}, // as Scalarizr moved it
 		{Dir: "/var/lib/pgsql", Conf: "/var/lib/pgsql/*/data", Data: "/var/lib/pgsql/*/data", Bin: "/usr/pgsql-*/bin", Unit: "postgresql-*.service"},   // PostgreSQL's own packages

@@ -64,6 +64,9 @@ func (s *Service) Methods() map[string]handlers.Method {
 func (s *Service) change(ctx context.Context, fn func(*conn) error) (handlers.Null, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.recover(ctx); err != nil {
+		return handlers.Null{}, err
+	}
 	return handlers.Null{}, s.read(ctx, fn)
 }
 

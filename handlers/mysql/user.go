@@ -12,10 +12,16 @@ import (
 	"github.com/reeve-paas/reeve/handlers"
 )
 
-const maxPassword = 1024 // bytes
+const (
+	maxPassword = 1024 // bytes
+	anyHost     = "%"
+)
 
 // CreateUser makes a user, or gives an existing one this password and these privileges.
 func (s *Service) CreateUser(ctx context.Context, p agentapi.CreateDatabaseUserParams) (handlers.Null, error) {
+	if p.Host == "" && p.Remote {
+		p.Host = anyHost
+	}
 	who, err := parseOwnAccount(p.Name, p.Host)
 	if err != nil {
 		return handlers.Null{}, err
@@ -29,23 +35,57 @@ func (s *Service) CreateUser(ctx context.Context, p agentapi.CreateDatabaseUserP
 			return handlers.Null{}, err
 		}
 	}
-	return s.change(ctx, func(c *conn) error {
-		if p.Database != "" {
-			if there, err := c.databaseExists(p.Database); err != nil {
-				return err
-			} else if !there {
-				return agentapi.Errorf(agentapi.KindNotFound, "ValueError", "there is no database %q", p.Database)
-			}
-		}
-		there, err := c.userExists(who)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.recover(ctx); err != nil {
+		return handlers.Null{}, err
+	}
+	if err := s.read(ctx, func(c *conn) error { return c.checkGrant(p.Database) }); err != nil {
+		return handlers.Null{}, err
+	}
+	if p.Remote {
+		l, err := s.listen(ctx)
+		defer l.rollback(ctx)
 		if err != nil {
-			return err
+			return handlers.Null{}, err
 		}
-		if !there {
-			return c.createUser(who, hash, p.Database)
-		}
-		return c.updateUser(who, hash, p.Database)
-	})
+		err = s.read(ctx, func(c *conn) error { return c.putUser(who, hash, p.Database, l.commit) })
+		return handlers.Null{}, err
+	}
+	return handlers.Null{}, s.read(ctx, func(c *conn) error { return c.putUser(who, hash, p.Database, nothing) })
+}
+
+func nothing() error { return nil }
+
+func (c *conn) checkGrant(database string) error {
+	if database == "" {
+		return nil
+	}
+	there, err := c.databaseExists(database)
+	if err == nil && !there {
+		err = agentapi.Errorf(agentapi.KindNotFound, "ValueError", "there is no database %q", database)
+	}
+	return err
+}
+
+// putUser makes or changes a user, and then finishes what else belongs to the change.
+func (c *conn) putUser(who account, hash, database string, finish func() error) error {
+	there, err := c.userExists(who)
+	if err != nil {
+		return err
+	}
+	if there {
+		err = c.updateUser(who, hash, database)
+	} else {
+		err = c.createUser(who, hash, database)
+	}
+	if err != nil {
+		return err
+	}
+	if err = finish(); err != nil && !there {
+		err = errors.Join(err, c.undo("DROP USER "+who.String()))
+	}
+	return err
 }
 
 func (c *conn) createUser(who account, hash, database string) error {
@@ -87,7 +127,33 @@ func (s *Service) DropUser(ctx context.Context, p agentapi.DropDatabaseUserParam
 	if err != nil {
 		return handlers.Null{}, err
 	}
-	return s.change(ctx, func(c *conn) error { return c.exec("DROP USER IF EXISTS " + who.String()) })
+	return s.change(ctx, func(c *conn) error {
+		all, err := c.accounts(who, p.Host == "")
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		return c.exec("DROP USER IF EXISTS " + joined(all, ""))
+	})
+}
+
+// accounts are the one account, if it exists, or all of its name.
+func (c *conn) accounts(who account, everyHost bool) ([]account, error) {
+	var all []account
+	err := c.rows(func(col []string) {
+		if a := (account{who.name, col[0]}); (everyHost || col[0] == who.host) && hostName.MatchString(col[0]) {
+			all = append(all, a)
+		}
+	}, 1, "SELECT Host FROM mysql.user WHERE User = ? ORDER BY Host", who.name)
+	return all, err
+}
+
+// joined is a list of accounts in a statement, each with the same clause.
+func joined(all []account, clause string) string {
+	text := make([]string, len(all))
+	for i, a := range all {
+		text[i] = a.String() + clause
+	}
+	return strings.Join(text, ", ")
 }
 
 // ListUsers lists users by name and host, without the server's own.
@@ -135,15 +201,17 @@ func (s *Service) ResetPassword(ctx context.Context, p agentapi.ResetPasswordPar
 		return "", err
 	}
 	_, err = s.change(ctx, func(c *conn) error {
-		if there, err := c.userExists(who); err != nil {
+		all, err := c.accounts(who, p.Host == "" && who.name != "root")
+		if err != nil {
 			return err
-		} else if !there {
+		}
+		if len(all) == 0 {
 			return agentapi.Errorf(agentapi.KindNotFound, "ValueError", "there is no user %s", who)
 		}
 		if who.name == "root" {
 			return c.exec("ALTER USER " + who.String() + " IDENTIFIED VIA unix_socket OR mysql_native_password USING '" + hash + "'")
 		}
-		return c.exec("ALTER USER " + who.String() + withHash(hash))
+		return c.exec("ALTER USER " + joined(all, withHash(hash)))
 	})
 	if err != nil {
 		return "", err
