@@ -24,13 +24,16 @@ type CredentialKind string
 const (
 	CredentialAPIKey CredentialKind = "api_key"
 	CredentialToken  CredentialKind = "token"
+	CredentialApp    CredentialKind = "app_token" // what a program inside an app presents; good for that app only
+	CredentialReset  CredentialKind = "reset"     // mailed to who forgot a password; good once
 )
 
 // Credential is a stored API key or token; only its hash is kept.
 type Credential struct {
 	Hash      [32]byte // SHA-256 of the text
 	Kind      CredentialKind
-	AccountID AccountID
+	AccountID AccountID // of an app token: who made the app
+	AppID     AppID     // of an app token
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: never
 	Revoked   bool
@@ -39,7 +42,8 @@ type Credential struct {
 // Principal is who calls.
 type Principal struct {
 	Account   Account // zero when anonymous
-	Via       string  // "api_key", "token", "anonymous", "local"
+	App       AppID   // not "" for a program inside an app: it may do things to that app and to nothing else
+	Via       string  // "api_key", "token", "app_token", "anonymous", "local"
 	From      string  // remote address
 	RequestID string
 	Dialect   string

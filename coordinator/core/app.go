@@ -49,6 +49,9 @@ type App struct {
 	Nodes  []Node    // its own; filled in by the store, lowest Num first
 	Routes []Route   // likewise
 	Units  []AppUnit // likewise
+
+	Teams     []string // that may use it, sorted; filled in by the store. None: its owner alone
+	TeamOwner string   // likewise; one of them, or ""
 }
 
 // Shared says that the app runs on nodes of the pool.

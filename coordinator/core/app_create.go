@@ -244,14 +244,10 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 }
 
 func (c *Core) checkQuota(r Reader, account AccountID, name string) error {
-	if c.MaxApps > 0 {
-		n, err := r.CountApps(account)
-		if err != nil {
-			return err
-		}
-		if n >= c.MaxApps {
-			return Errorf(Quota, ObjApp, "the account has its %d apps already", c.MaxApps)
-		}
+	if q, err := c.accountQuota(r, account); err != nil {
+		return err
+	} else if q.Limit >= 0 && q.InUse >= q.Limit {
+		return Errorf(Quota, ObjApp, "the account has its %d apps already", q.Limit)
 	}
 	switch _, err := r.AppNamed(account, name); {
 	case err == nil:

@@ -31,7 +31,9 @@ type Options struct {
 	Types           []AppType
 	HostedZones     []string                              // names in these zones need no proof of ownership
 	OwnershipSecret []byte                                // 32 bytes; makes the values that prove ownership
-	MaxApps         int                                   // per account; 0 means no limit
+	MaxApps         int                                   // per account, unless it has a limit of its own; 0 means no limit
+	MaxUnits        int                                   // per app, likewise
+	AdminTeam       string                                // name of the team of administrators; "" means "admin"
 	MaxDiskGB       int                                   // most a volume may have; 0 means 1000
 	AgentConfig     func(Node) []BootstrapFile            // what else a new node finds on its disk, beside its key
 	HashPassword    func(password string) (string, error) // crypt(3) form, for logins on nodes; nil: apps get no login

@@ -55,6 +55,8 @@ const (
 	ObjRelease    Object = "release"
 	ObjKeyPair    Object = "key pair"
 	ObjEnrollment Object = "enrolment token"
+	ObjTeam       Object = "team"
+	ObjKey        Object = "key"
 )
 
 // Error is a classified failure.

@@ -22,6 +22,21 @@ type Reader interface {
 	AccountByEmail(email string) (Account, error)
 	Accounts() ([]Account, error)
 	Credential(hash [32]byte) (Credential, error)
+	Credentials(account AccountID) ([]Credential, error)
+	// SSHKeys lists an account's keys, oldest first.
+	SSHKeys(account AccountID) ([]SSHKey, error)
+	SSHKeyByFingerprint(fingerprint string) (SSHKey, error)
+	// Limit is the limit of an account or an app, and whether it has one of its own.
+	Limit(subject string) (most int, own bool, err error)
+
+	Team(name string) (Team, error)
+	// Teams lists an account's teams by name; "" means all.
+	Teams(account AccountID) ([]Team, error)
+	// UsableApps lists, by ascending Num, what the account may use: apps shared with one of its teams, and its own ones that
+	// are shared with none.
+	UsableApps(account AccountID) ([]App, error)
+	// TeamApps lists the apps shared with a team.
+	TeamApps(team string) ([]App, error)
 
 	App(id AppID) (App, error)
 	AppByNum(num int64) (App, error)
@@ -81,6 +96,10 @@ type Tx interface {
 	// PutX inserts what has Num 0 and sets Num, and replaces what has one.
 	PutAccount(*Account) error
 	PutCredential(Credential) error
+	PutSSHKey(*SSHKey) error
+	PutLimit(subject string, most int) error
+	PutTeam(*Team) error // with exactly its members
+	PutAppTeam(app AppID, team string, owner bool) error
 	PutApp(*App) error // without Nodes and Routes
 	PutNode(*Node) error
 	PutRoute(*Route) error
@@ -98,6 +117,10 @@ type Tx interface {
 	// samples are deleted with it.
 	PutSamples([]Sample) error
 
+	DeleteCredential(hash [32]byte) error
+	DeleteSSHKey(num int64) error
+	DeleteTeam(name string) error
+	DeleteAppTeam(app AppID, team string) error
 	DeleteApp(AppID) error
 	DeleteNode(NodeID) error
 	DeleteRoute(id string) error

@@ -18,9 +18,11 @@ const (
 	accountUpdate = `UPDATE account SET id = ?, handle = ?, email = ?, email_key = ?, password_hash = ?, admin = ?, active = ?,
 		created_at = ? WHERE num = ?`
 
-	credentialByHash = `SELECT hash, kind, account_id, created_at, expires_at, revoked FROM credential WHERE hash = ?`
-	credentialPut    = `INSERT INTO credential (hash, kind, account_id, created_at, expires_at, revoked) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (hash) DO UPDATE SET kind = excluded.kind, account_id = excluded.account_id,
+	credentialColumns = `hash, kind, account_id, app_id, created_at, expires_at, revoked`
+	credentialByHash  = `SELECT ` + credentialColumns + ` FROM credential WHERE hash = ?`
+	credentialsOf     = `SELECT ` + credentialColumns + ` FROM credential WHERE account_id = ? ORDER BY created_at, hash`
+	credentialPut     = `INSERT INTO credential (hash, kind, account_id, app_id, created_at, expires_at, revoked) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (hash) DO UPDATE SET kind = excluded.kind, account_id = excluded.account_id, app_id = excluded.app_id,
 		created_at = excluded.created_at, expires_at = excluded.expires_at, revoked = excluded.revoked`
 )
 
@@ -51,7 +53,7 @@ func (t *tx) PutAccount(a *core.Account) error {
 
 func scanCredential(_ *tx, row scanner, c *core.Credential) error {
 	var hash []byte
-	err := row.Scan(&hash, (*text)(&c.Kind), (*text)(&c.AccountID), (*micros)(&c.CreatedAt), (*micros)(&c.ExpiresAt),
+	err := row.Scan(&hash, (*text)(&c.Kind), (*text)(&c.AccountID), (*text)(&c.AppID), (*micros)(&c.CreatedAt), (*micros)(&c.ExpiresAt),
 		(*flag)(&c.Revoked))
 	if err == nil && copy(c.Hash[:], hash) != len(c.Hash) {
 		err = fmt.Errorf("the hash of a credential has %d bytes", len(hash))
@@ -64,7 +66,15 @@ func (t *tx) Credential(hash [32]byte) (core.Credential, error) {
 }
 
 func (t *tx) PutCredential(c core.Credential) error {
-	_, err := t.exec(credentialPut, c.Hash[:], string(c.Kind), string(c.AccountID), timeValue(c.CreatedAt),
+	_, err := t.exec(credentialPut, c.Hash[:], string(c.Kind), string(c.AccountID), string(c.AppID), timeValue(c.CreatedAt),
 		timeValue(c.ExpiresAt), flagValue(c.Revoked))
 	return failure(err, core.ObjAccount, "store the credential")
+}
+
+func (t *tx) Credentials(account core.AccountID) ([]core.Credential, error) {
+	return list(t, core.ObjAccount, scanCredential, credentialsOf, string(account))
+}
+
+func (t *tx) DeleteCredential(hash [32]byte) error {
+	return t.drop(core.ObjAccount, `DELETE FROM credential WHERE hash = ?`, hash[:])
 }

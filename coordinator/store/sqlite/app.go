@@ -165,6 +165,16 @@ func (t *tx) read(refs []appRef) ([]*core.App, error) {
 	for _, u := range units {
 		byID[u.AppID].Units = append(byID[u.AppID].Units, u)
 	}
+	teams, err := list(t, core.ObjTeam, scanAppTeam, teamsOfApps, string(ids))
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range teams {
+		a := byID[x.app]
+		if a.Teams = append(a.Teams, x.team); x.owner {
+			a.TeamOwner = x.team
+		}
+	}
 	ordered := make([]*core.App, len(refs))
 	for i, ref := range refs {
 		ordered[i] = byNum[ref.num]
