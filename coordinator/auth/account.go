@@ -47,11 +47,22 @@ func (a *Auth) CreateAccount(ctx context.Context, email, password string, admin 
 //
 // Errors: invalid (e-mail address, password shorter than 8 characters), exists
 func (a *Auth) CreateAccountWith(ctx context.Context, email string, c Credentials, admin bool) (core.Account, error) {
+	return a.createAccount(ctx, email, c, admin, standardRule)
+}
+
+// Register makes an active account that has a password and nothing else.
+//
+// Errors: invalid (e-mail address, password against the rule), exists
+func (a *Auth) Register(ctx context.Context, email string, password core.Secret, rule PasswordRule) (core.Account, error) {
+	return a.createAccount(ctx, email, Credentials{Password: password}, false, rule)
+}
+
+func (a *Auth) createAccount(ctx context.Context, email string, c Credentials, admin bool, rule PasswordRule) (core.Account, error) {
 	email = strings.ToLower(strings.TrimSpace(email))
 	if err := checkEmail(email); err != nil {
 		return core.Account{}, err
 	}
-	hash, err := a.hash(string(c.Password))
+	hash, err := a.hash(string(c.Password), rule)
 	if err != nil {
 		return core.Account{}, err
 	}
@@ -100,9 +111,24 @@ func checkEmail(email string) error {
 	return nil
 }
 
-func (a *Auth) hash(password string) (string, error) {
-	if len(password) < 8 || len(password) > 1024 {
-		return "", core.Errorf(core.Invalid, core.ObjAccount, "a password has 8 to 1024 characters")
+// PasswordRule is how many bytes a password may have. Dialects differ in it; how passwords are kept is the same for all.
+type PasswordRule struct{ Min, Max int }
+
+var standardRule = PasswordRule{8, 1024}
+
+// Check says whether a password keeps the rule.
+//
+// Errors: invalid
+func (r PasswordRule) Check(password core.Secret) error {
+	if len(password) < r.Min || len(password) > r.Max {
+		return core.Errorf(core.Invalid, core.ObjAccount, "a password has %d to %d characters", r.Min, r.Max)
+	}
+	return nil
+}
+
+func (a *Auth) hash(password string, rule PasswordRule) (string, error) {
+	if err := rule.Check(core.Secret(password)); err != nil {
+		return "", err
 	}
 	hash, err := bcrypt.GenerateFromPassword(passwordBytes(password), a.cost)
 	if err != nil {
@@ -115,7 +141,7 @@ func (a *Auth) hash(password string) (string, error) {
 //
 // Errors: not_found, invalid (password)
 func (a *Auth) SetPassword(ctx context.Context, id core.AccountID, password string) error {
-	hash, err := a.hash(password)
+	hash, err := a.hash(password, standardRule)
 	if err != nil {
 		return err
 	}
