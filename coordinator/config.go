@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -44,9 +45,25 @@ type Config struct {
 	ConsoleHost string `yaml:"console_host"` // shown in console
 	RouterHost  string `yaml:"router_host"`  // name that leads to the routers, for CNAME records; "" means there is none
 
+	AdminTeam      string        `yaml:"admin_team"`      // tsuru: team whose members are administrators
+	NoRegistration bool          `yaml:"no_registration"` // tsuru: only administrators make accounts
+	TokenTTL       time.Duration `yaml:"token_ttl"`       // tsuru: how long a login lasts
+	JSONStreams    bool          `yaml:"json_streams"`    // tsuru: streams of JSON also on paths without a version (clients 0.13 to 0.18)
+	Mail           MailConfig    `yaml:"mail"`            // for new passwords
+
 	HostedZones []string `yaml:"hosted_zones"` // names in them need no proof of ownership
 	Resolver    string   `yaml:"resolver"`     // host:port asked for that proof; "" means the system's
 	MaxApps     int      `yaml:"max_apps"`     // per account; 0 means no limit
+	MaxUnits    int      `yaml:"max_units"`    // per app; 0 means no limit
+}
+
+// MailConfig says how messages leave. Without a relay they are kept in the outbox folder of the data directory.
+type MailConfig struct {
+	From         string `yaml:"from"`
+	Relay        string `yaml:"relay"` // host:port of an SMTP server
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+	AllowPlain   bool   `yaml:"allow_plain"` // send also when the relay offers no TLS
 }
 
 // CloudConfig is one cloud. Engine decides which of the other members apply.
@@ -72,6 +89,9 @@ func DefaultConfig() Config {
 		AppCloud:     "default",
 		ImageCache:   "/var/cache/reeve/images",
 		HostedZones:  []string{"test", "localhost", "example"},
+		AdminTeam:    "admin",
+		TokenTTL:     7 * 24 * time.Hour,
+		Mail:         MailConfig{From: "reeve@localhost"},
 	}
 }
 
@@ -94,6 +114,10 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.StringVar(&c.RouterHost, "router-host", c.RouterHost, "host name that leads to the routers, shown to owners of names")
 	f.StringSliceVar(&c.HostedZones, "hosted-zones", c.HostedZones, "zones whose names need no proof of ownership")
 	f.StringVar(&c.Resolver, "resolver", c.Resolver, "host:port of the DNS server asked for proofs of ownership")
+	f.StringVar(&c.AdminTeam, "admin-team", c.AdminTeam, "team whose members are administrators")
+	f.BoolVar(&c.NoRegistration, "no-registration", c.NoRegistration, "let only administrators make accounts")
+	f.DurationVar(&c.TokenTTL, "token-ttl", c.TokenTTL, "how long a login through the tsuru API lasts")
+	f.IntVar(&c.MaxUnits, "max-units", c.MaxUnits, "units per app; 0 means no limit")
 	f.IntVar(&c.MaxApps, "max-apps", c.MaxApps, "apps per account; 0 means no limit")
 }
 
@@ -206,6 +230,12 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxApps < 0 {
 		bad("max_apps: %d is negative; 0 means no limit", c.MaxApps)
+	}
+	if c.MaxUnits < 0 {
+		bad("max_units: %d is negative; 0 means no limit", c.MaxUnits)
+	}
+	if c.TokenTTL <= 0 {
+		bad("token_ttl: %s is not positive", c.TokenTTL)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Clouds)) {
 		cloud := c.Clouds[name]

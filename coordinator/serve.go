@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/google/renameio/v2"
@@ -23,9 +24,11 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/api"
 	"github.com/reeve-paas/reeve/coordinator/api/gandi"
 	"github.com/reeve-paas/reeve/coordinator/api/orchestrator"
+	"github.com/reeve-paas/reeve/coordinator/api/tsuru"
 	"github.com/reeve-paas/reeve/coordinator/auth"
 	"github.com/reeve-paas/reeve/coordinator/cloud"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/mail"
 	"github.com/reeve-paas/reeve/coordinator/operation"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
@@ -123,7 +126,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
-		HashPassword: hashLogin,
+		HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -139,6 +142,9 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		return nil, err
 	}
 	if err := b.firstStart(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.core.EnsureAdminTeam(ctx); err != nil {
 		return nil, err
 	}
 	return c, c.listen(registry)
@@ -157,10 +163,17 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL,
 		GitHost: c.cfg.GitHost, FTPHost: c.cfg.FTPHost, ConsoleHost: c.cfg.ConsoleHost, RouterHost: c.cfg.RouterHost})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
+	mailer, err := newMailer(c.cfg)
+	if err != nil {
+		return err
+	}
+	tsuruDialect := tsuru.New(tsuru.Options{Core: c.core, Auth: c.auth, Mail: mailer, Log: c.log, PublicURL: c.cfg.PublicURL, GitHost: c.cfg.GitHost,
+		TokenTTL: c.cfg.TokenTTL, NoRegistration: c.cfg.NoRegistration, JSONStreams: c.cfg.JSONStreams})
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself
 		api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: graphs},
 		orchestratorDialect.Mount(),
+		tsuruDialect.Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
 	)
 	if err != nil {
@@ -180,6 +193,18 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 		return err
 	}
 	return c.server.Listen()
+}
+
+func newMailer(cfg Config) (*mail.Mailer, error) {
+	o := mail.Options{From: cfg.Mail.From, Outbox: filepath.Join(cfg.DataDir, "outbox"), Relay: cfg.Mail.Relay, User: cfg.Mail.User, Plain: cfg.Mail.AllowPlain}
+	if cfg.Mail.PasswordFile != "" {
+		password, err := os.ReadFile(cfg.Mail.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("mail.password_file: %w", err)
+		}
+		o.Password = strings.TrimSpace(string(password))
+	}
+	return mail.New(o)
 }
 
 // own are the routes that belong to no dialect.

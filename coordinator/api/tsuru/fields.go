@@ -1,0 +1,98 @@
+package tsuru
+
+import (
+	"bytes"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// fields are the members of a request, from a JSON object or a form. Names are lower case: spelling does not matter.
+type fields struct {
+	json map[string]json.RawMessage
+	form map[string][]string
+}
+
+// fields reads the body as a JSON object; if it is none and calls itself a form, as a form. An empty body leaves the query.
+// Errors: 400
+func (c *call) fields() (fields, error) {
+	if kind := c.contentType(); kind == "multipart/form-data" {
+		if err := c.r.ParseMultipartForm(maxBody); err != nil {
+			return fields{}, badRequest("the form cannot be read")
+		}
+		return formFields(url.Values(c.r.MultipartForm.Value)), nil
+	}
+	data, err := c.body()
+	if err != nil {
+		return fields{}, err
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return formFields(c.r.URL.Query()), nil
+	}
+	f := fields{json: map[string]json.RawMessage{}}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(data, &object) == nil && object != nil {
+		for k, v := range object {
+			f.json[strings.ToLower(k)] = v
+		}
+		return f, nil
+	}
+	if form, err := c.form(data); err == nil {
+		return formFields(form), nil
+	}
+	return fields{}, badRequest("Invalid JSON")
+}
+
+func (c *call) contentType() string {
+	kind, _, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	return kind
+}
+
+// form reads a body as a form, if that is what it calls itself and what it looks like.
+func (c *call) form(data []byte) (url.Values, error) {
+	text := strings.TrimSpace(string(data))
+	if c.contentType() != "application/x-www-form-urlencoded" || !strings.Contains(text, "=") || strings.ContainsAny(text, "{}[]\"") {
+		return nil, http.ErrNotSupported
+	}
+	return url.ParseQuery(text)
+}
+
+func formFields(form url.Values) fields {
+	f := fields{form: map[string][]string{}}
+	for k, v := range form {
+		k = strings.ToLower(k)
+		f.form[k] = append(f.form[k], v...)
+	}
+	return f
+}
+
+// str is a member as text: a string, number or boolean. What is missing, or something else, is "".
+func (f fields) str(names ...string) string {
+	for _, name := range names {
+		if raw, ok := f.json[name]; ok {
+			if s, ok := scalar(raw); ok {
+				return s
+			}
+		}
+		if v := f.form[name]; len(v) > 0 {
+			return v[0]
+		}
+	}
+	return ""
+}
+
+// scalar is the text of a JSON string, number or boolean.
+func scalar(raw json.RawMessage) (string, bool) {
+	raw = bytes.TrimSpace(raw)
+	switch {
+	case len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || string(raw) == "null":
+		return "", false
+	case raw[0] == '"':
+		var s string
+		err := json.Unmarshal(raw, &s)
+		return s, err == nil
+	}
+	return string(raw), true
+}
