@@ -32,6 +32,16 @@ type VolumeMount struct {
 	FreeBytes int64  `json:"free_bytes"`
 }
 
+// GrowVolumeParams are the parameters of deploy.grow_volume: let the mounted filesystem fill its device, which became larger.
+// Everything on it stays in use, unless the host lets no mounted ext4 grow: then services that live on it are stopped and it is
+// unmounted for as long as it takes. One that fills its device already is left alone.
+//
+// Result:  VolumeMount
+// Errors:  not_found (nothing is mounted there), unsupported (the filesystem), conflict (something uses it), FileSystemError
+type GrowVolumeParams struct {
+	MPoint string `json:"mpoint" rpc:"required"`
+}
+
 // UnmountVolumeParams are the parameters of deploy.unmount_volume: the reverse of mount_volume; data stays on the device.
 // Units of bound directories are stopped and stay so: below lies what was there before the volume came.
 //
@@ -63,6 +73,18 @@ type AppLogin struct {
 	PasswordHash Secret   `json:"password_hash,omitempty"` // crypt(3) form, e.g. "$6$…" or "$y$…"; "" lets no password in
 	Keys         []string `json:"keys,omitempty"`          // public keys, lines of authorized_keys without options
 	Shell        bool     `json:"shell,omitempty"`
+}
+
+// SetLoginParams are the parameters of deploy.set_login: replace an app's login, or end it. Nothing else of the app
+// changes, and sessions that are open go on.
+//
+// Result:  null
+// Errors:  not_found (no such app), invalid, conflict (a login that is taken), config_test (sshd)
+type SetLoginParams struct {
+	App   string    `json:"app" rpc:"required"`
+	Login *AppLogin `json:"login,omitempty"` // null: nobody may log in
+	// KeepPassword keeps the password that the login has on this host; Login has none then.
+	KeepPassword Bool `json:"keep_password,omitempty"`
 }
 
 // AppPaths tell where an app lies on the host.

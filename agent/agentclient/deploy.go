@@ -19,6 +19,11 @@ func (d Deploy) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (
 	return invoke[agentapi.VolumeMount](ctx, d.client, deploy, "mount_volume", p)
 }
 
+// GrowVolume lets a mounted filesystem fill its device.
+func (d Deploy) GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error) {
+	return invoke[agentapi.VolumeMount](ctx, d.client, deploy, "grow_volume", p)
+}
+
 // UnmountVolume is the reverse of MountVolume; data stays on the device.
 func (d Deploy) UnmountVolume(ctx context.Context, p agentapi.UnmountVolumeParams) error {
 	return d.client.call(ctx, deploy, "unmount_volume", p, nil)
@@ -27,6 +32,11 @@ func (d Deploy) UnmountVolume(ctx context.Context, p agentapi.UnmountVolumeParam
 // CreateApp makes an app's user, directories and environment, or updates its environment and login.
 func (d Deploy) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return invoke[agentapi.AppPaths](ctx, d.client, deploy, "create_app", p)
+}
+
+// SetLogin replaces an app's login.
+func (d Deploy) SetLogin(ctx context.Context, p agentapi.SetLoginParams) error {
+	return d.client.call(ctx, deploy, "set_login", p, nil)
 }
 
 // AppPaths tells where an app lies on the host.

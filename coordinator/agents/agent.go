@@ -83,6 +83,16 @@ func (a *agent) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agen
 	})
 }
 
+func (a *agent) GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error) {
+	return do(ctx, a, "deploy.grow_volume", forVolume, func(ctx context.Context) (agentapi.VolumeMount, error) {
+		return a.client.Deploy().GrowVolume(ctx, p)
+	})
+}
+
+func (a *agent) SetLogin(ctx context.Context, p agentapi.SetLoginParams) error {
+	return run(ctx, a, "deploy.set_login", forChange, func(ctx context.Context) error { return a.client.Deploy().SetLogin(ctx, p) })
+}
+
 func (a *agent) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
 	return do(ctx, a, "deploy.app_paths", forAnswer, func(ctx context.Context) (agentapi.AppPaths, error) {
 		return a.client.Deploy().AppPaths(ctx, p)

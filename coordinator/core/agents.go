@@ -12,6 +12,8 @@ type Agent interface {
 	Hostname(ctx context.Context) (string, error) // cheapest call: is it there, do we share the key
 	MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (agentapi.VolumeMount, error)
 	CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error)
+	GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error)
+	SetLogin(ctx context.Context, p agentapi.SetLoginParams) error
 	AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error)
 	DeleteApp(ctx context.Context, p agentapi.AppParams) error
 	CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error)

@@ -33,6 +33,13 @@ type appParams struct {
 	Route       string `json:"route,omitempty"`
 	RouteID     string `json:"route_id,omitempty"`
 	FromID      AppID  `json:"from_id,omitempty"` // whom the route was taken from
+	// Of updates; what does not change is absent.
+	SizeID    string    `json:"size_id,omitempty"`
+	OldSizeID string    `json:"old_size_id,omitempty"`
+	OldName   string    `json:"old_name,omitempty"`
+	Console   *bool     `json:"console,omitempty"`
+	Both      bool      `json:"both,omitempty"` // an operation of the node and one of the volume
+	EndsAt    time.Time `json:"ends_at,omitzero"`
 }
 
 // appSecret is what the steps of a creation need and nobody may see.
@@ -74,24 +81,13 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	if err != nil {
 		return pl, nil, err
 	}
-	switch n := utf8.RuneCountInString(spec.Name); {
-	case n == 0:
-		bad("name", ProblemTooShort, "a name has at least one character")
-	case n > 64:
-		bad("name", ProblemTooLong, "a name has at most 64 characters")
-	case !printable(spec.Name):
-		bad("name", ProblemPattern, "a name has printable characters only")
-	}
+	problems = append(problems, checkName(spec.Name)...)
 	sizes, err := cloud.Sizes(ctx)
 	if err != nil {
 		return pl, nil, err
 	}
 	if !slices.ContainsFunc(sizes, func(s Size) bool { return s.ID == spec.SizeID }) {
-		var ids []string
-		for _, s := range sizes {
-			ids = append(ids, s.ID)
-		}
-		bad("size", ProblemNotInList, "no such size", ids...)
+		bad("size", ProblemNotInList, "no such size", sizeIDs(sizes)...)
 	}
 	if i := slices.IndexFunc(c.Types, func(t AppType) bool { return t.Name == spec.Type }); i >= 0 {
 		pl.kind = c.Types[i]
@@ -127,7 +123,7 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 		bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
 	}
 	if !goodPassword(spec.Password) {
-		bad("password", ProblemPassword, "a password has 8 to 64 printable characters and no colon")
+		bad("password", ProblemPassword, passwordRule)
 	}
 	routes, more, err := c.checkRoutes(ctx, p.Account.ID, spec.Routes)
 	pl.routes = routes
@@ -151,6 +147,8 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != ' ' }) < 0
 }
+
+const passwordRule = "a password has 8 to 64 printable characters and no colon"
 
 func goodPassword(s Secret) bool {
 	n := utf8.RuneCountInString(string(s))

@@ -222,7 +222,11 @@ func (c *Core) createDatabase(ctx context.Context, run *operation.Run) error {
 	if err := agent.CreateDatabaseUser(ctx, app.Engine, user); err != nil {
 		return classified(err, Internal, ObjApp, "create the database user")
 	}
-	err = agent.ResetDatabasePassword(ctx, app.Engine, agentapi.ResetPasswordParams{User: databaseAdmin[app.Engine], NewPassword: agentapi.Ptr(agentapi.Secret(secret.Password))})
+	return c.setDatabasePassword(ctx, agent, app, secret.Password)
+}
+
+func (c *Core) setDatabasePassword(ctx context.Context, agent Agent, app App, password string) error {
+	err := agent.ResetDatabasePassword(ctx, app.Engine, agentapi.ResetPasswordParams{User: databaseAdmin[app.Engine], NewPassword: agentapi.Ptr(agentapi.Secret(password))})
 	return classified(err, Internal, ObjApp, "set the database password")
 }
 
@@ -263,6 +267,10 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 			return err
 		}
 		params.Login = &agentapi.AppLogin{User: fmt.Sprint(app.Login), PasswordHash: agentapi.Secret(hash)}
+		login := AppLogin{AppID: app.ID, PasswordHash: []byte(hash)}
+		if err := c.Store.Update(ctx, func(tx Tx) error { return tx.PutAppLogin(login) }); err != nil {
+			return err
+		}
 	}
 	paths, err := agent.CreateApp(ctx, params)
 	if err != nil {

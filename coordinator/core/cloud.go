@@ -50,6 +50,22 @@ type PowerCloud interface {
 	StartNode(ctx context.Context, id string) error
 }
 
+// ResizeCloud is a Cloud that changes the size of nodes that exist (CloudInfo.Resize).
+type ResizeCloud interface {
+	Cloud
+	// ResizeNode gives a node the CPUs and the memory of another size; its disk stays as it is. A node that runs goes on
+	// running where the cloud can do that, and is restarted otherwise. Idempotent.
+	ResizeNode(ctx context.Context, id, sizeID string) error
+}
+
+// GrowCloud is a VolumeCloud whose volumes can become larger (CloudInfo.Grow).
+type GrowCloud interface {
+	VolumeCloud
+	// GrowVolume makes a volume, attached or not, at least this large; what is on it stays. A running node sees the size of
+	// the device change. Idempotent; volumes never shrink.
+	GrowVolume(ctx context.Context, volumeID string, sizeBytes int64) (CloudVolume, error)
+}
+
 // CloudInfo describes a driver. Capabilities are data, not type switches in callers.
 type CloudInfo struct {
 	Type      string // driver type, e.g. "dummy", "nspawn"
@@ -59,6 +75,8 @@ type CloudInfo struct {
 	Agents    bool   // its nodes run our agent: bootstrap files are delivered
 	Volumes   bool
 	Power     bool
+	Resize    bool
+	Grow      bool
 	Anonymous bool // callers without a credential may use it
 	Permanent bool // its machines were there before and stay: a released node is cleaned and free again, not destroyed
 }

@@ -78,7 +78,7 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
-	return slices.Concat(c.appOperations(), c.routeOperations(), c.nodeOperations())
+	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.nodeOperations())
 }
 
 func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }

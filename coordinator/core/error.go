@@ -137,6 +137,7 @@ const (
 	ProblemTooLong   ProblemCode = "too_long"
 	ProblemTooSmall  ProblemCode = "too_small"
 	ProblemTooBig    ProblemCode = "too_big"
+	ProblemShrinks   ProblemCode = "shrinks" // smaller than what is there and cannot shrink
 	ProblemDuplicate ProblemCode = "duplicate"
 	ProblemPassword  ProblemCode = "password"
 	ProblemUnproven  ProblemCode = "unproven" // Allowed holds the name and the TXT value that proves it

@@ -56,6 +56,8 @@ type Reader interface {
 	// AppLog lists the newest lines with Num > after, oldest first; source and unit are exact when not "". limit 0 means all.
 	AppLog(app AppID, after int64, source, unit string, limit int) ([]LogLine, error)
 
+	AppLogin(app AppID) (AppLogin, error)
+
 	Node(id NodeID) (Node, error)
 	Nodes(filter NodeFilter) ([]Node, error)
 	Route(hostname string) (Route, error)
@@ -100,7 +102,8 @@ type Tx interface {
 	PutLimit(subject string, most int) error
 	PutTeam(*Team) error // with exactly its members
 	PutAppTeam(app AppID, team string, owner bool) error
-	PutApp(*App) error // without Nodes and Routes
+	PutApp(*App) error          // without Nodes and Routes
+	PutAppLogin(AppLogin) error // inserts or replaces; it goes with its app
 	PutNode(*Node) error
 	PutRoute(*Route) error
 	PutVolume(*Volume) error

@@ -41,11 +41,14 @@ type host struct {
 	enabled   map[string]bool
 	started   map[string]bool
 	router    bool
+	login     agentapi.SetLoginParams
+	grown     int
+	boots     int
 }
 
 func newWorld() *world {
 	w := &world{
-		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true},
+		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true, Resize: true, Grow: true},
 		images: []core.Image{{ID: "image-1", Name: "Debian"}},
 		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, hosts: map[string]*host{},
 		refuse: map[string]error{}, gates: map[string]chan struct{}{}, waiting: map[string]chan struct{}{},
@@ -124,6 +127,8 @@ var (
 	_ core.Clouds      = (*world)(nil)
 	_ core.VolumeCloud = (*world)(nil)
 	_ core.PowerCloud  = (*world)(nil)
+	_ core.ResizeCloud = (*world)(nil)
+	_ core.GrowCloud   = (*world)(nil)
 	_ core.Agents      = (*world)(nil)
 	_ core.Agent       = agentOf{}
 )
@@ -195,7 +200,16 @@ func (w *world) CreateNode(ctx context.Context, s core.NodeSpec) (n core.CloudNo
 	return n, err
 }
 
-func (w *world) RebootNode(context.Context, string) error { return nil }
+func (w *world) RebootNode(ctx context.Context, id string) error {
+	return w.act(ctx, "RebootNode", func() error {
+		if w.nodes[id] == nil {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such node")
+		}
+		w.nodes[id].State = core.CloudRunning
+		w.hosts[w.nodes[id].PrivateIPs[0]].boots++
+		return nil
+	})
+}
 
 func (w *world) DestroyNode(ctx context.Context, id string) error {
 	return w.act(ctx, "DestroyNode", func() error {
@@ -205,6 +219,28 @@ func (w *world) DestroyNode(ctx context.Context, id string) error {
 		delete(w.nodes, id)
 		return nil
 	})
+}
+
+func (w *world) ResizeNode(ctx context.Context, id, size string) error {
+	return w.act(ctx, "ResizeNode", func() error {
+		if w.nodes[id] == nil {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such node")
+		}
+		w.nodes[id].SizeID = size
+		return nil
+	})
+}
+
+func (w *world) GrowVolume(ctx context.Context, id string, size int64) (v core.CloudVolume, err error) {
+	err = w.act(ctx, "GrowCloudVolume", func() error {
+		if w.volumes[id] == nil {
+			return core.Errorf(core.NotFound, core.ObjVolume, "no such volume")
+		}
+		w.volumes[id].SizeBytes = max(w.volumes[id].SizeBytes, size)
+		v = *w.volumes[id]
+		return nil
+	})
+	return v, err
 }
 
 func (w *world) power(ctx context.Context, name, id string, state core.CloudNodeState) error {
@@ -300,6 +336,14 @@ func (a agentOf) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) 
 func (a agentOf) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	paths := agentapi.AppPaths{Home: p.Base + "/" + p.App, DocumentRoot: "/web", EnvInclude: "/env.conf", LogDir: "/log"}
 	return paths, a.do(ctx, "CreateApp", func(h *host) error { h.apps[p.App] = p; return nil })
+}
+
+func (a agentOf) GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (m agentapi.VolumeMount, err error) {
+	return m, a.do(ctx, "GrowVolume", func(h *host) error { h.grown++; return nil })
+}
+
+func (a agentOf) SetLogin(ctx context.Context, p agentapi.SetLoginParams) error {
+	return a.do(ctx, "SetLogin", func(h *host) error { h.login = p; return nil })
 }
 
 func (a agentOf) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {

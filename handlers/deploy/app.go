@@ -74,7 +74,7 @@ func checkApp(p agentapi.CreateAppParams) error {
 		return &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "ValueError",
 			Text: "this host runs no platform " + p.Platform + "; it runs " + strings.Join(slices.Sorted(maps.Keys(platforms)), ", ")}
 	}
-	return errors.Join(checkPath("base", p.Base), checkEnv(p.Env), checkLogin(p.Login))
+	return errors.Join(checkPath("base", p.Base), checkEnv(p.Env), checkLogin(p.Login, false))
 }
 
 func (s *Service) saveApp(c *host.Change, a app) error {

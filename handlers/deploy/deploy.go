@@ -48,9 +48,11 @@ func (s *Service) Namespaces() []string { return []string{"deploy"} }
 func (s *Service) Methods() map[string]handlers.Method {
 	return map[string]handlers.Method{
 		"mount_volume":    handlers.Func("mount_volume", s.MountVolume),
+		"grow_volume":     handlers.Func("grow_volume", s.GrowVolume),
 		"unmount_volume":  handlers.Func("unmount_volume", s.UnmountVolume),
 		"create_app":      handlers.Func("create_app", s.CreateApp),
 		"app_paths":       handlers.Reader("app_paths", s.AppPaths),
+		"set_login":       handlers.Func("set_login", s.SetLogin),
 		"put_release":     handlers.Func("put_release", s.PutRelease),
 		"switch_release":  handlers.Func("switch_release", s.SwitchRelease),
 		"delete_app":      handlers.Func("delete_app", s.DeleteApp),

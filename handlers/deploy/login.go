@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -36,7 +37,7 @@ var (
 		`[A-Za-z0-9+/]{40,}={0,3}( [ -~]{0,200})?$`)
 )
 
-func checkLogin(l *agentapi.AppLogin) error {
+func checkLogin(l *agentapi.AppLogin, keep bool) error {
 	switch {
 	case l == nil:
 		return nil
@@ -46,7 +47,7 @@ func checkLogin(l *agentapi.AppLogin) error {
 		return invalid("login %s reads like the number of a system account; numbers begin at %d", l.User, lastSystemID+1)
 	case l.PasswordHash != "" && !cryptHash.MatchString(string(l.PasswordHash)):
 		return invalid("the password hash is not in the form of crypt(3)")
-	case l.PasswordHash == "" && !l.Shell && len(l.Keys) == 0:
+	case l.PasswordHash == "" && !l.Shell && len(l.Keys) == 0 && !keep:
 		return invalid("a login needs a password hash or a key")
 	}
 	for _, k := range l.Keys {
@@ -190,6 +191,42 @@ func (s *Service) place(a app, l *agentapi.AppLogin) place {
 		}
 	}
 	return p
+}
+
+// SetLogin replaces an app's login. Sessions that are open go on.
+func (s *Service) SetLogin(ctx context.Context, p agentapi.SetLoginParams) (_ handlers.Null, err error) {
+	if err := checkLogin(p.Login, bool(p.KeepPassword)); err != nil {
+		return handlers.Null{}, err
+	}
+	s.appsMu.Lock()
+	defer s.appsMu.Unlock()
+	a, err := s.load(p.App)
+	if err != nil {
+		return handlers.Null{}, err
+	}
+	login := p.Login
+	if login != nil && bool(p.KeepPassword) {
+		now, err := s.readAccounts()
+		if err != nil {
+			return handlers.Null{}, err
+		}
+		kept := *login
+		if old := entry(now.shadow, login.User); len(old) > 1 && now.ours(login.User, a.App) && cryptHash.MatchString(old[1]) {
+			kept.PasswordHash = agentapi.Secret(old[1])
+		}
+		login = &kept
+	}
+	c := s.host.Begin()
+	defer rollback(c, &err)
+	if _, err := s.ensureAccounts(ctx, c, a, login); err != nil {
+		return handlers.Null{}, err
+	}
+	if err := s.ensureSFTP(ctx, c, a, login); err != nil {
+		return handlers.Null{}, err
+	}
+	c.Commit()
+	s.log.Info("login is set", "app", a.App)
+	return handlers.Null{}, nil
 }
 
 // endSessions ends what runs as the app's user when somebody had a shell of it: a login that is gone must not go on.

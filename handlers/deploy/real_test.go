@@ -87,6 +87,12 @@ func loopDevice(t *testing.T, size int64) string {
 	return dev
 }
 
+// backingFile is the file behind a loop device.
+func backingFile(dev string) string {
+	name, _ := os.ReadFile("/sys/block/" + filepath.Base(dev) + "/loop/backing_file")
+	return strings.TrimSpace(string(name))
+}
+
 func TestRealVolume(t *testing.T) {
 	if !isolate(t) {
 		return
@@ -133,6 +139,18 @@ func TestRealVolume(t *testing.T) {
 			}
 			command(t, "findmnt", "--verify", "--tab-file", "/etc/fstab")
 			must[agentapi.VolumeMount](t)(s.MountVolume(t.Context(), p)) // again, mounted
+			if err := os.Truncate(backingFile(dev), 768<<20); err != nil {
+				t.Fatal(err)
+			}
+			command(t, "losetup", "--set-capacity", dev)
+			for range 2 {
+				if grown := must[agentapi.VolumeMount](t)(s.GrowVolume(t.Context(), agentapi.GrowVolumeParams{MPoint: p.MPoint})); grown.SizeBytes < 650<<20 {
+					t.Errorf("got %+v after the device grew to 768 MiB", grown)
+				}
+			}
+			if data, err := os.ReadFile(target + "/new"); err != nil || string(data) != "on the volume" {
+				t.Errorf("after growing: got %q, %v", data, err)
+			}
 			for range 2 {
 				must[handlers.Null](t)(s.UnmountVolume(t.Context(), agentapi.UnmountVolumeParams{MPoint: p.MPoint}))
 			}

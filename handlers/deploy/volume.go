@@ -87,6 +87,80 @@ func (s *Service) MountVolume(ctx context.Context, p agentapi.MountVolumeParams)
 	return result, nil
 }
 
+// GrowVolume lets a mounted filesystem fill its device.
+func (s *Service) GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error) {
+	if err := checkTarget("mpoint", p.MPoint); err != nil {
+		return agentapi.VolumeMount{}, err
+	}
+	s.volumeMu.Lock()
+	defer s.volumeMu.Unlock()
+	mounts, err := s.host.Mounts()
+	if err != nil {
+		return agentapi.VolumeMount{}, err
+	}
+	m, mounted := host.MountedAt(mounts, p.MPoint)
+	if !mounted {
+		return agentapi.VolumeMount{}, notFound("nothing is mounted at %s", p.MPoint)
+	}
+	if err := s.host.GrowFilesystem(ctx, m); errors.Is(err, host.ErrGrowMounted) {
+		if err := s.growUnmounted(ctx, mounts, m); err != nil {
+			return agentapi.VolumeMount{}, err
+		}
+	} else if err != nil {
+		return agentapi.VolumeMount{}, err
+	}
+	result, err := s.describe(ctx, agentapi.MountVolumeParams{Device: m.Source, MPoint: p.MPoint})
+	if err == nil {
+		s.log.Info("volume fills its device", "device", m.Source, "mpoint", p.MPoint, "size_bytes", result.SizeBytes)
+	}
+	return result, err
+}
+
+// growUnmounted takes a volume off the host for as long as it takes to grow it; services that live on it are stopped
+// meanwhile. An agent that is killed in between mounts it again when it starts, and starts what it stopped.
+func (s *Service) growUnmounted(ctx context.Context, mounts []host.Mount, m host.Mount) (err error) {
+	text, err := s.host.ReadFstab()
+	if err != nil {
+		return err
+	}
+	volume, binds := volumeLines(host.ParseFstab(text), m.MPoint)
+	if volume.MPoint == "" {
+		return conflict("what is mounted at %s was not mounted by mount_volume, and cannot grow while it is mounted", m.MPoint)
+	}
+	c := s.host.Begin()
+	defer rollback(c, &err)
+	for _, b := range binds {
+		if err := s.stopUnit(ctx, c, unitOf(b)); err != nil {
+			return err
+		}
+	}
+	lines := append([]host.FstabLine{volume}, binds...)
+	for _, l := range slices.Backward(lines) {
+		if _, mounted := host.MountedAt(mounts, l.MPoint); !mounted {
+			continue
+		}
+		if err := s.host.Unmount(ctx, l.MPoint); err != nil {
+			return err
+		}
+		c.OnRollback(func() error { return s.mountLine(l)(context.WithoutCancel(ctx)) })
+	}
+	if err := s.host.CheckAndGrow(ctx, m.Source); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if err := s.mount(ctx, c, l.MPoint, s.mountLine(l)); err != nil {
+			return err
+		}
+	}
+	for _, b := range binds {
+		if err := s.startIfNoted(ctx, c, unitOf(b)); err != nil {
+			return err
+		}
+	}
+	c.Commit()
+	return nil
+}
+
 func (s *Service) describe(ctx context.Context, p agentapi.MountVolumeParams) (agentapi.VolumeMount, error) {
 	mounts, err := s.host.Mounts()
 	if err != nil {

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -150,3 +152,53 @@ func unescapeMount(s string) string {
 }
 
 func isOctal(c byte) bool { return c >= '0' && c <= '7' }
+
+// GrowFilesystem lets a mounted filesystem fill its device, while it is in use. One that does is left alone.
+//
+// Errors: unsupported (the filesystem; or ErrGrowMounted is in it, and CheckAndGrow can do it unmounted), FileSystemError
+func (h *Host) GrowFilesystem(ctx context.Context, m Mount) error {
+	var cmd Cmd
+	switch m.FSType {
+	case "ext4", "ext3", "ext2":
+		cmd = Cmd{Path: "resize2fs", Args: []string{h.Path(m.Source)}}
+	case "xfs":
+		cmd = Cmd{Path: "xfs_growfs", Args: []string{"-d", h.Path(m.MPoint)}}
+	default:
+		return &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "FileSystemError", Text: "a filesystem of type " + m.FSType + " cannot be grown"}
+	}
+	cmd.Timeout = growTimeout
+	out, err := h.Run(ctx, cmd)
+	switch {
+	case err == nil:
+		return nil
+	case cmd.Path == "resize2fs" && bytes.Contains(out.Stderr, []byte("Permission denied")):
+		return &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "FileSystemError", Err: ErrGrowMounted,
+			Text: "grow " + m.MPoint + ": " + ErrGrowMounted.Error()}
+	}
+	return &agentapi.Error{Kind: agentapi.KindInternal, Class: "FileSystemError", Text: "grow " + m.MPoint + ": " + err.Error(), Err: err}
+}
+
+// ErrGrowMounted says that a filesystem can be grown only while it is not mounted: the kernel wants CAP_SYS_RESOURCE for the
+// other, which not every container host gives away.
+var ErrGrowMounted = errors.New("this host does not let a mounted ext4 grow")
+
+const growTimeout = 10 * time.Minute
+
+// CheckAndGrow checks an ext4 filesystem that is not mounted and lets it fill its device.
+//
+// Errors: FileSystemError, unavailable when its errors were corrected: ask again
+func (h *Host) CheckAndGrow(ctx context.Context, device string) error {
+	const corrected = 1 // e2fsck(8): there were errors, and the next time there are none
+	kind := agentapi.KindInternal
+	out, err := h.Run(ctx, Cmd{Path: "e2fsck", Args: []string{"-f", "-p", h.Path(device)}, Timeout: growTimeout})
+	if out.Code == corrected {
+		kind = agentapi.KindUnavailable
+	}
+	if err == nil {
+		_, err = h.Run(ctx, Cmd{Path: "resize2fs", Args: []string{h.Path(device)}, Timeout: growTimeout})
+	}
+	if err != nil {
+		return &agentapi.Error{Kind: kind, Class: "FileSystemError", Text: "grow " + device + ": " + err.Error(), Err: err}
+	}
+	return nil
+}

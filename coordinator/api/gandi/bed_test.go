@@ -273,7 +273,7 @@ func (m *memCloud) Cloud(name string) (core.Cloud, bool) {
 func (m *memCloud) Canonical(string) string { return "mem" }
 func (m *memCloud) Names() []string         { return []string{"default", "mem"} }
 func (m *memCloud) Info() core.CloudInfo {
-	return core.CloudInfo{Type: "mem", Name: "Memory", Agents: true, Volumes: true}
+	return core.CloudInfo{Type: "mem", Name: "Memory", Agents: true, Volumes: true, Resize: true, Grow: true}
 }
 
 func (m *memCloud) down() error {
@@ -336,6 +336,24 @@ func (m *memCloud) CreateNode(_ context.Context, s core.NodeSpec) (core.CloudNod
 	return n, nil
 }
 
+func (m *memCloud) ResizeNode(_ context.Context, id, size string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[id]
+	n.SizeID = size
+	m.nodes[id] = n
+	return nil
+}
+
+func (m *memCloud) GrowVolume(_ context.Context, id string, size int64) (core.CloudVolume, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.volumes[id]
+	v.SizeBytes = size
+	m.volumes[id] = v
+	return v, nil
+}
+
 func (m *memCloud) RebootNode(context.Context, string) error { return nil }
 
 func (m *memCloud) DestroyNode(_ context.Context, id string) error {
@@ -385,6 +403,7 @@ type memAgents struct {
 	mu         sync.Mutex
 	fail       map[string]error
 	got        []string // routes made
+	login      agentapi.SetLoginParams
 }
 
 func (a *memAgents) failOn(method string, err error) {
@@ -413,6 +432,15 @@ func (a *memAgents) MountVolume(context.Context, agentapi.MountVolumeParams) (ag
 }
 func (a *memAgents) CreateApp(_ context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{Home: p.Base + "/" + p.App}, a.result("CreateApp")
+}
+func (a *memAgents) GrowVolume(context.Context, agentapi.GrowVolumeParams) (agentapi.VolumeMount, error) {
+	return agentapi.VolumeMount{}, a.result("GrowVolume")
+}
+func (a *memAgents) SetLogin(_ context.Context, p agentapi.SetLoginParams) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.login = p
+	return a.fail["SetLogin"]
 }
 func (a *memAgents) AppPaths(_ context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{Home: "/srv/apps/" + p.App}, a.result("AppPaths")

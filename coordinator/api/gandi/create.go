@@ -42,7 +42,7 @@ var members = map[string]memberType{
 	"name": stringMember, "size": enumMember, "type": enumMember, "datacenter_id": intMember, "duration": stringMember,
 	"password": stringMember, "vhosts": listMember, "quantity": intMember, "keys": listMember, "snapshot_profile": intMember,
 	"zone_alter": boolMember, "override": boolMember, "fixed": boolMember, dryRun: boolMember,
-	"paas_id": intMember, "vhost": stringMember,
+	"paas_id": intMember, "vhost": stringMember, "upgrade": boolMember, "console": boolMember, "reset_mysql_password": stringMember,
 }
 
 const dryRun = "--dry-run"
@@ -298,6 +298,7 @@ var itemErrors = map[core.ProblemCode]string{
 	core.ProblemTooLong:   "EC_STRTOOMANYCHARS",
 	core.ProblemTooSmall:  "EC_INTLOWER",
 	core.ProblemTooBig:    "EC_INTGREATER",
+	core.ProblemShrinks:   "EC_INTLOWER",
 	core.ProblemDuplicate: "EC_LISTDUPLICATE",
 	core.ProblemPassword:  "!EC_VALIDPASSWORD",
 	core.ProblemUnproven:  "EC_TXT+EC_MISSINGMANDATORY",

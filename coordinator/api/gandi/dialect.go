@@ -31,6 +31,12 @@ type Core interface {
 	CheckApp(ctx context.Context, p core.Principal, spec core.AppSpec) ([]core.Problem, error)
 	CreateApp(ctx context.Context, p core.Principal, spec core.AppSpec) (core.App, []operation.Record, error)
 	DeleteApp(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
+	CheckUpdate(ctx context.Context, p core.Principal, num int64, u core.AppUpdate) ([]core.Problem, error)
+	UpdateApp(ctx context.Context, p core.Principal, num int64, u core.AppUpdate) ([]operation.Record, error)
+	CheckRestart(ctx context.Context, p core.Principal, num int64) error
+	RestartApp(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
+	CheckRenew(ctx context.Context, p core.Principal, num int64, months int) ([]core.Problem, error)
+	RenewApp(ctx context.Context, p core.Principal, num int64, months int) ([]operation.Record, error)
 	RouteOf(ctx context.Context, p core.Principal, hostname string) (core.App, core.Route, error)
 	CheckRoute(ctx context.Context, p core.Principal, app int64, spec core.RouteSpec) ([]core.Problem, error)
 	AddRoute(ctx context.Context, p core.Principal, app int64, spec core.RouteSpec) (core.Route, operation.Record, error)

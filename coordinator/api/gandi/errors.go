@@ -141,6 +141,7 @@ var problemCode = map[core.ProblemCode]code{
 	core.ProblemTooLong:   badParameter,
 	core.ProblemTooSmall:  badParameter,
 	core.ProblemTooBig:    badParameter,
+	core.ProblemShrinks:   {5, 304, 95},
 	core.ProblemDuplicate: badParameter,
 	core.ProblemPassword:  badPassword,
 	core.ProblemUnproven:  {5, 376, 50},
@@ -198,6 +199,8 @@ func onThisWire(p core.Problem) core.Problem {
 		p.Field = "datacenter_id"
 	case "hostname":
 		p.Field = "vhost"
+	case "root_password":
+		p.Field = "reset_mysql_password"
 	}
 	return p
 }

@@ -51,7 +51,7 @@ func TestEveryKindHasAFault(t *testing.T) {
 
 func TestEveryProblemHasAFaultAndAnItem(t *testing.T) {
 	for _, p := range []core.ProblemCode{core.ProblemMissing, core.ProblemUnknown, core.ProblemType, core.ProblemNotInList, core.ProblemPattern,
-		core.ProblemTooShort, core.ProblemTooLong, core.ProblemTooSmall, core.ProblemTooBig, core.ProblemDuplicate, core.ProblemPassword,
+		core.ProblemTooShort, core.ProblemTooLong, core.ProblemTooSmall, core.ProblemTooBig, core.ProblemShrinks, core.ProblemDuplicate, core.ProblemPassword,
 		core.ProblemUnproven, core.ProblemNotFound, core.ProblemTaken} {
 		if _, ok := problemCode[p]; !ok {
 			t.Errorf("problem %q has no fault", p)

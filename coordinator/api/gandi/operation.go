@@ -23,6 +23,11 @@ var operationTypes = map[string]operationType{
 	core.OpAppCreateNode:   {name: "paas_vm_create", action: "create", estimate: 40 * time.Second, cancelable: true},
 	core.OpAppCreateVolume: {name: "paas_disk_create", action: "create", estimate: 20 * time.Second, disk: true, cancelable: true},
 	core.OpAppCreateRoute:  {name: "rproxy_create", action: "create", estimate: 5 * time.Second, cancelable: true},
+	core.OpAppUpdateNode:   {name: "paas_vm_update", action: "update", estimate: 10 * time.Second, cancelable: true},
+	core.OpAppUpdateVolume: {name: "paas_disk_update", action: "update", estimate: 10 * time.Second, disk: true, cancelable: true},
+	core.OpAppRestart:      {name: "paas_vm_restart", action: "update", estimate: 15 * time.Second, cancelable: true},
+	core.OpAppRenewNode:    {name: "paas_vm_renew", action: "renew", estimate: time.Second, cancelable: true},
+	core.OpAppRenewVolume:  {name: "paas_disk_renew", action: "renew", estimate: time.Second, disk: true, cancelable: true},
 	core.OpRouteAdd:        {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
 	core.OpRouteRemove:     {name: "rproxy_update", action: "update", estimate: 3 * time.Second},
 	core.OpAppDelete:       {name: "paas_delete", action: "delete", estimate: 20 * time.Second},
@@ -246,6 +251,17 @@ func writeOperationParams(c *call, o *opRow) {
 		fieldResourceID.Int(out, o.params.VolumeNum)
 		fieldDuration.String(out, strconv.Itoa(o.params.Months)+"m")
 		fieldQuantity.Int(out, int64(o.params.ExtraGB))
+	case core.OpAppUpdateNode, core.OpAppRestart:
+		fieldServerID.Int(out, o.params.NodeNum)
+	case core.OpAppUpdateVolume:
+		fieldResourceID.Int(out, o.params.VolumeNum)
+		fieldQuantity.Int(out, int64(o.params.ExtraGB))
+	case core.OpAppRenewNode:
+		fieldServerID.Int(out, o.params.NodeNum)
+		fieldDuration.String(out, strconv.Itoa(o.params.Months)+"m")
+	case core.OpAppRenewVolume:
+		fieldResourceID.Int(out, o.params.VolumeNum)
+		fieldDuration.String(out, strconv.Itoa(o.params.Months)+"m")
 	case core.OpAppCreateRoute:
 		fieldServerID.Int(out, o.params.NodeNum)
 		fieldResourceID.Int(out, o.params.VolumeNum)

@@ -42,6 +42,13 @@ func methodsOffered() []*method {
 				"Returns three operations at once. With '--dry-run' nothing is created and the problems are returned."},
 		{"paas.delete", (*call).paasDelete, false, []signature{{"struct", "string", "int"}, {"struct", "string", "int", "struct"}},
 			"Deletes a PaaS instance with its disk and vhosts. Returns one operation at once."},
+		{"paas.update", (*call).paasUpdate, false, []signature{{"array", "string", "int", "struct"}},
+			"Changes a PaaS instance: size, quantity (the new total of additional disk), password, name, console, reset_mysql_password. Returns one or two " +
+				"operations at once. With '--dry-run' nothing is changed and the problems are returned."},
+		{"paas.restart", (*call).paasRestart, false, []signature{{"array", "string", "int"}, {"array", "string", "int", "struct"}},
+			"Boots a PaaS instance's server again. Returns one operation at once."},
+		{"paas.renew", (*call).paasRenew, false, []signature{{"array", "string", "int", "struct"}},
+			"Lets a PaaS instance run longer, by 'duration'. Returns two operations at once."},
 		{"paas.type.list", (*call).typeList, false, listOf, "The types instances can have: a language and a database." + listHelp},
 		{"paas.type.count", (*call).typeCount, false, countOf, "How many types paas.type.list has."},
 		{"paas.vhost.list", (*call).vhostList, false, listOf, "The virtual hosts of the account's instances." + listHelp},

@@ -273,7 +273,7 @@ func TestMethods(t *testing.T) {
 	b.must(err)
 	names := v.([]any)
 	t.Run("21 an unknown method is fault 1 with a plain text", func(t *testing.T) {
-		for _, name := range []string{"x.y", "paas.update", "system.nothing", ""} {
+		for _, name := range []string{"x.y", "paas.frobnicate", "system.nothing", ""} {
 			_, err := sys(name, b.key)
 			if want := fmt.Sprintf("fault 1: Method %q is not supported", name); err == nil || err.Error() != want {
 				t.Errorf("got %v, want %s", err, want)

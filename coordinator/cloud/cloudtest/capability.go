@@ -102,6 +102,56 @@ func volumesOutliveNodes(t *testing.T, s suite) {
 	}
 }
 
+func volumesGrow(t *testing.T, s suite) {
+	if !s.info.Grow {
+		t.Skip("the driver declares that volumes do not grow")
+	}
+	c := s.cloud.(core.GrowCloud)
+	v := createVolume(t, c, "growing")
+	n := s.create(t, core.NodeSpec{Key: "grower", Name: "grower"})
+	s.await(t, n.ID, core.CloudRunning)
+	if _, err := c.AttachVolume(t.Context(), v.ID, n.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{2 * volumeSize, 2 * volumeSize, volumeSize} { // again, and never smaller
+		got, err := c.GrowVolume(t.Context(), v.ID, size)
+		if err != nil || got.SizeBytes < 2*volumeSize || got.NodeID != n.ID {
+			t.Errorf("grow to %d: got %+v, %v; want at least %d bytes", size, got, err, 2*volumeSize)
+		}
+	}
+	if got, ok := findVolume(t, c, v.ID); !ok || got.SizeBytes < 2*volumeSize {
+		t.Errorf("got %+v, want it to be listed as grown", got)
+	}
+	_, err := c.GrowVolume(t.Context(), v.ID, 0)
+	wantKind(t, "grow to nothing", err, core.Invalid)
+	_, err = c.GrowVolume(t.Context(), "no-such-volume", volumeSize)
+	wantKind(t, "grow what is not there", err, core.NotFound)
+}
+
+func nodesAreResized(t *testing.T, s suite) {
+	if !s.info.Resize {
+		t.Skip("the driver declares that nodes keep their size")
+	}
+	c := s.cloud.(core.ResizeCloud)
+	sizes, err := c.Sizes(t.Context())
+	if err != nil || len(sizes) < 2 {
+		t.Fatalf("got the sizes %v, %v, want two", sizes, err)
+	}
+	n := s.create(t, core.NodeSpec{Key: "sized", Name: "sized", SizeID: sizes[0].ID})
+	s.await(t, n.ID, core.CloudRunning)
+	for range 2 {
+		if err := c.ResizeNode(t.Context(), n.ID, sizes[1].ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.await(t, n.ID, core.CloudRunning)
+	if got, err := c.Node(t.Context(), n.ID); err != nil || got.SizeID != sizes[1].ID {
+		t.Errorf("got size %q, %v; want %q", got.SizeID, err, sizes[1].ID)
+	}
+	wantKind(t, "an unknown size", c.ResizeNode(t.Context(), n.ID, "no-such-size"), core.Invalid)
+	wantKind(t, "an unknown node", c.ResizeNode(t.Context(), "no-such-node", sizes[1].ID), core.NotFound)
+}
+
 func stopAndStart(t *testing.T, s suite) {
 	if !s.info.Power {
 		t.Skip("the driver declares no power")

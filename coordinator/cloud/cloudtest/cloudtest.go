@@ -31,6 +31,8 @@ func Run(t *testing.T, open func(t *testing.T) core.Cloud) {
 		{"an impossible request is invalid", invalidRequests},
 		{"a volume is created, attached, detached and destroyed", lifeOfAVolume},
 		{"a node that goes leaves its volumes", volumesOutliveNodes},
+		{"a volume grows while it is in use", volumesGrow},
+		{"a node gets another size", nodesAreResized},
 		{"a node is stopped and started", stopAndStart},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -142,6 +142,26 @@ func (g group) limit(l limits) error {
 	return nil
 }
 
+// memoryInUse is what the group's processes hold and the kernel cannot drop, in bytes.
+func (g group) memoryInUse() (int64, bool) {
+	mount, want := g.c.v1of["memory"], []string{"total_rss", "total_shmem"}
+	if g.c.pure() {
+		mount, want = g.c.unified, []string{"anon", "shmem"}
+	}
+	data, err := os.ReadFile(filepath.Join(mount, g.path, "memory.stat"))
+	if err != nil || mount == "" {
+		return 0, false
+	}
+	sum := int64(0)
+	for line := range strings.Lines(string(data)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && slices.Contains(want, name) {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			sum += n
+		}
+	}
+	return sum, true
+}
+
 // start runs cmd with the new process inside the group from its first instruction. On cgroup v1 only a task can move
 // itself, so a thread of ours moves there, forks, and moves back; in the unified hierarchy the kernel clones into the group.
 func (g group) start(cmd *exec.Cmd) error {

@@ -40,6 +40,8 @@ var (
 	_ core.Cloud       = (*Driver)(nil)
 	_ core.VolumeCloud = (*Driver)(nil)
 	_ core.PowerCloud  = (*Driver)(nil)
+	_ core.ResizeCloud = (*Driver)(nil)
+	_ core.GrowCloud   = (*Driver)(nil)
 )
 
 // instance is <state>/instance.json: what the instance calls itself on this host, for those who clean up after it.
@@ -171,7 +173,7 @@ func (d *Driver) Info() core.CloudInfo {
 	if err != nil {
 		host = "localhost"
 	}
-	return core.CloudInfo{Type: "nspawn", Name: "systemd-nspawn", Host: host, Agents: true, Volumes: true, Power: true}
+	return core.CloudInfo{Type: "nspawn", Name: "systemd-nspawn", Host: host, Agents: true, Volumes: true, Power: true, Resize: true, Grow: true}
 }
 
 // Images lists what nodes can boot from.

@@ -17,6 +17,7 @@ const (
 	loopAutoclear = 4      // LO_FLAGS_AUTOCLEAR: detaches itself with its last user
 	loopCtlFree   = 0x4C82 // LOOP_CTL_GET_FREE
 	loopClrFD     = 0x4C01 // LOOP_CLR_FD
+	loopCapacity  = 0x4C07 // LOOP_SET_CAPACITY
 	loopMajor     = 7
 )
 
@@ -102,6 +103,19 @@ func detachLoop(num int) error {
 	defer dev.Close()
 	if err := unix.IoctlSetInt(int(dev.Fd()), loopClrFD, 0); err != nil && err != unix.ENXIO {
 		return fmt.Errorf("detach %s: %w", loopPath(num), err)
+	}
+	return nil
+}
+
+// refreshLoop lets a loop device have the size that its file has by now.
+func refreshLoop(num int) error {
+	dev, err := os.OpenFile(loopPath(num), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if err := unix.IoctlSetInt(int(dev.Fd()), loopCapacity, 0); err != nil {
+		return fmt.Errorf("resize %s: %w", loopPath(num), err)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ func (s *supervisor) prepare() error {
 		return err
 	}
 	s.group.clear()
+	if rec, err := readRecord(s.dir); err == nil {
+		s.rec.Limits, s.rec.SizeID = rec.Limits, rec.SizeID // it may have been resized since the boot before
+	}
 	if err := s.group.limit(s.rec.Limits); err != nil {
 		return err
 	}

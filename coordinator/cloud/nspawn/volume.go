@@ -146,6 +146,43 @@ func sizeFile(file string, size int64) error {
 	return f.Truncate(size)
 }
 
+// GrowVolume makes a volume larger, also while it is in use.
+//
+// Errors: not_found, invalid (the size), unavailable
+func (d *Driver) GrowVolume(_ context.Context, volumeID string, sizeBytes int64) (core.CloudVolume, error) {
+	d.volumeMu.Lock()
+	defer d.volumeMu.Unlock()
+	v, err := d.volume(volumeID)
+	if err != nil {
+		return core.CloudVolume{}, err
+	}
+	if sizeBytes <= 0 {
+		return core.CloudVolume{}, core.Errorf(core.Invalid, core.ObjVolume, "a volume needs a size")
+	}
+	if size := (sizeBytes + 4095) &^ 4095; size > v.SizeBytes {
+		v.SizeBytes = size
+		if err := v.write(d.opts.StateDir); err != nil {
+			return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "grow the volume")
+		}
+	}
+	// The record may be ahead of the file, and the file of its device, when a call before was cut off.
+	lock, err := lockFileWait(filepath.Join(volumeDir(d.opts.StateDir, v.ID), "lock"))
+	if err != nil {
+		return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "grow the volume")
+	}
+	defer lock.Close()
+	file := filepath.Join(volumeDir(d.opts.StateDir, v.ID), fileDisk)
+	if err := sizeFile(file, v.SizeBytes); err != nil {
+		return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "grow the volume")
+	}
+	for num := range loopsBelow(file) {
+		if err := refreshLoop(num); err != nil {
+			return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "grow the volume")
+		}
+	}
+	return v.view(), nil
+}
+
 // AttachVolume makes the volume a block device of a node; it is there at once when the node runs, and before its first
 // service after every later boot.
 //

@@ -43,6 +43,22 @@ func testAccounts(t *testing.T, s *suite) {
 	same(t, "revoked credential", get(t, s, read), c)
 }
 
+func testAppLogins(t *testing.T, s *suite) {
+	owner := account(t, s, "a")
+	a := app(t, s, owner.ID, "shop")
+	read := func(r core.Reader) (core.AppLogin, error) { return r.AppLogin(a.ID) }
+	missing := func(r core.Reader) error { _, err := read(r); return err }
+	wantKind(t, s.View(t.Context(), missing), core.NotFound, core.ObjApp)
+	l := core.AppLogin{AppID: a.ID, PasswordHash: []byte("$6$hash"), Console: true}
+	for range 2 {
+		s.update(t, func(tx core.Tx) error { return tx.PutAppLogin(l) })
+		same(t, "login", get(t, s, read), l)
+		l.PasswordHash, l.Console = nil, false
+	}
+	s.update(t, func(tx core.Tx) error { return tx.DeleteApp(a.ID) })
+	wantKind(t, s.View(t.Context(), missing), core.NotFound, core.ObjApp)
+}
+
 func testApps(t *testing.T, s *suite) {
 	owner := account(t, s, "a")
 	a := app(t, s, owner.ID, "shop")

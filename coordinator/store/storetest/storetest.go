@@ -39,6 +39,7 @@ func Run(t *testing.T, open Open) {
 	}{
 		{"accounts and credentials", testAccounts},
 		{"apps come with nodes and routes", testApps},
+		{"logins of apps go with them", testAppLogins},
 		{"lists of apps follow every change", testAppsFollow},
 		{"apps are listed in pages", testPages},
 		{"nodes are filtered", testNodes},
