@@ -10,6 +10,7 @@ import (
 	"github.com/reeve-paas/reeve/handlers/apache"
 	"github.com/reeve-paas/reeve/handlers/deploy"
 	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/handlers/mongodb"
 	"github.com/reeve-paas/reeve/handlers/mysql"
 	"github.com/reeve-paas/reeve/handlers/nginx"
 	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
@@ -28,6 +29,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		apacheHandler,
 		nginxHandler,
 		mysql.New(mysql.Options{Host: h}),
+		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
 		postgresql.New(postgresql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{

@@ -203,6 +203,13 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 		}},
 		{"/mysql", "list_users", "{}", []agentapi.DatabaseUser{{Name: "u"}}, func() (any, error) { return c.MySQL().ListUsers(ctx) }},
 		{"/mysql", "reset_password", "{}", agentapi.Secret("p"), func() (any, error) { return c.MySQL().ResetPassword(ctx, agentapi.ResetPasswordParams{}) }},
+		{"/mongodb", "enable_mms", `{"api_key":"k","secret_key":"g"}`, agentapi.MMSResult{Status: "Ok"}, func() (any, error) {
+			return c.MongoDB().EnableMMS(ctx, agentapi.EnableMMSParams{APIKey: "k", SecretKey: "g"})
+		}},
+		{"/mongodb", "disable_mms", "{}", agentapi.MMSResult{Status: "Ok"}, func() (any, error) { return c.MongoDB().DisableMMS(ctx) }},
+		{"/mongodb", "drop_user", `{"name":"u","database":"d"}`, nil, func() (any, error) {
+			return nil, c.MongoDB().DropUser(ctx, agentapi.DropDatabaseUserParams{Name: "u", Database: "d"})
+		}},
 		{"/deploy", "mount_volume", `{"device":"/dev/x","mpoint":"/m"}`, agentapi.VolumeMount{Device: "/dev/x"}, func() (any, error) {
 			return c.Deploy().MountVolume(ctx, agentapi.MountVolumeParams{Device: "/dev/x", MPoint: "/m"})
 		}},

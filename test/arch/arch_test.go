@@ -144,6 +144,7 @@ var doors = []struct {
 	{"github.com/shirou/gopsutil", []string{"handlers/system", "agent/metrics"}, "host facts have one source"},
 	{"github.com/coreos/go-systemd", []string{"systemd"}, "units are controlled in one place"},
 	{"database/sql", []string{"coordinator/store", "coordinator/operation", "handlers/mysql", "handlers/postgresql", "test"}, "SQL lives in the store, and in the handlers of databases"},
+	{"go.mongodb.org/mongo-driver", []string{"handlers/mongodb", "test"}, "the driver is large, and one place speaks to MongoDB"},
 	{"modernc.org/sqlite", []string{"coordinator/store"}, "SQL lives in the store"},
 	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx"}, "core and the engine know no HTTP"},
 }

@@ -1,0 +1,86 @@
+package mongodb
+
+import (
+	"context"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/host"
+)
+
+// Options configure a Service.
+type Options struct {
+	Host         *host.Host
+	StateDir     string        // of the agent; the administrator's password is kept below it
+	StartTimeout time.Duration // how long a started server may take to answer; 0 means 60 s
+}
+
+// Service is the MongoDB server of this host. Its methods may be called from any goroutine.
+type Service struct {
+	host         *host.Host
+	log          *slog.Logger
+	dir          string
+	startTimeout time.Duration
+
+	mu sync.Mutex // one change to the server at a time
+}
+
+// New builds a Service. It does not connect.
+func New(o Options) *Service {
+	s := &Service{host: o.Host, log: o.Host.Log().With("handler", "mongodb"), dir: path.Join(o.StateDir, "mongodb"), startTimeout: o.StartTimeout}
+	if s.startTimeout == 0 {
+		s.startTimeout = time.Minute
+	}
+	return s
+}
+
+// Namespaces implements handlers.Handler.
+func (s *Service) Namespaces() []string { return []string{agentapi.EngineMongoDB} }
+
+// Methods implements handlers.Handler.
+func (s *Service) Methods() map[string]handlers.Method {
+	return map[string]handlers.Method{
+		"create_database": handlers.Func("create_database", s.CreateDatabase),
+		"drop_database":   handlers.Func("drop_database", s.DropDatabase),
+		"list_databases":  handlers.Reader("list_databases", s.ListDatabases),
+
+		"create_user":    handlers.Func("create_user", s.CreateUser),
+		"drop_user":      handlers.Func("drop_user", s.DropUser),
+		"list_users":     handlers.Reader("list_users", s.ListUsers),
+		"reset_password": handlers.Func("reset_password", s.ResetPassword),
+
+		"enable_mms":  handlers.Func("enable_mms", s.EnableMMS),
+		"disable_mms": handlers.Func("disable_mms", s.DisableMMS),
+
+		"start_service":      handlers.Func("start_service", s.StartService),
+		"stop_service":       handlers.Func("stop_service", s.StopService),
+		"restart_service":    handlers.Func("restart_service", s.RestartService),
+		"reload_service":     handlers.Func("reload_service", s.ReloadService),
+		"get_service_status": handlers.Reader("get_service_status", s.ServiceStatus),
+	}
+}
+
+// Start implements handlers.Starter: it takes back the change of files that a killed agent left unconfirmed.
+func (s *Service) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recover(ctx)
+}
+
+// change runs fn on the primary, one change at a time.
+func (s *Service) change(ctx context.Context, fn func(*conn) error) (handlers.Null, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.recover(ctx); err != nil {
+		return handlers.Null{}, err
+	}
+	return handlers.Null{}, s.onPrimary(ctx, fn)
+}
+
+func invalid(format string, args ...any) error {
+	return agentapi.Errorf(agentapi.KindInvalid, "ValueError", format, args...)
+}
