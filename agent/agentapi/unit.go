@@ -119,14 +119,15 @@ type UnitParams struct {
 	Unit string `json:"unit" rpc:"required"`
 }
 
-// StopUnitParams are the parameters of deploy.stop_unit: end a unit's processes (SIGTERM, then SIGKILL) and, unless Keep is
-// set, forget it. A unit that is not there is no error.
+// StopUnitParams are the parameters of deploy.stop_unit: wait until nobody is connected to the unit's port any more, end its
+// processes (SIGTERM, then SIGKILL) and, unless Keep is set, forget it. A unit that is not there is no error.
 //
 // Result:  null
 type StopUnitParams struct {
 	App            string `json:"app" rpc:"required"`
 	Unit           string `json:"unit" rpc:"required"`
 	Keep           Bool   `json:"keep,omitempty"`            // keep it, stopped also after a reboot, for start_unit to start again
+	DrainSeconds   int    `json:"drain_seconds,omitempty"`   // the longest wait for open connections; 0: none
 	TimeoutSeconds int    `json:"timeout_seconds,omitempty"` // from SIGTERM to SIGKILL; 0 means 10
 }
 

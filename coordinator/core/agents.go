@@ -29,6 +29,7 @@ type Agent interface {
 	CreateDatabaseUser(ctx context.Context, engine string, p agentapi.CreateDatabaseUserParams) error
 	DropDatabaseUser(ctx context.Context, engine string, p agentapi.DropDatabaseUserParams) error
 	ResetDatabasePassword(ctx context.Context, engine string, p agentapi.ResetPasswordParams) error
+	UnitAgent
 	MeterAgent
 	// Call sends any method; for people at a terminal.
 	Call(ctx context.Context, method string, params, result any) error
@@ -37,4 +38,16 @@ type Agent interface {
 // Agents finds the agent of a node.
 type Agents interface {
 	Agent(n Node) (Agent, error)
+}
+
+// UnitAgent runs releases of apps as units. line is told each line that a build or command prints, as it comes.
+type UnitAgent interface {
+	BuildRelease(ctx context.Context, p agentapi.BuildReleaseParams, line func(string)) (agentapi.ReleaseBuild, error)
+	FetchRelease(ctx context.Context, p agentapi.FetchReleaseParams) error
+	StartUnit(ctx context.Context, p agentapi.StartUnitParams) (agentapi.Unit, error)
+	StopUnit(ctx context.Context, p agentapi.StopUnitParams) error
+	ListUnits(ctx context.Context, p agentapi.ListUnitsParams) ([]agentapi.Unit, error)
+	ListApps(ctx context.Context) ([]agentapi.AppInfo, error)
+	UnitLog(ctx context.Context, p agentapi.UnitLogParams) (agentapi.UnitLog, error)
+	RunCommand(ctx context.Context, p agentapi.RunCommandParams, line func(string)) (agentapi.CommandResult, error)
 }

@@ -45,7 +45,9 @@ func (c *Core) appOperations() []operation.Definition {
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 10 * time.Minute},
 			{Name: "withdraw routes", Do: c.withdrawRoutes, Timeout: 5 * time.Minute},
 			{Name: "destroy nodes", Do: c.destroyAppNodes, Timeout: 5 * time.Minute},
+			{Name: "remove from the pool", Do: c.removeFromPool, Timeout: 5 * time.Minute},
 			{Name: "destroy volumes", Do: c.destroyVolumes, Timeout: 5 * time.Minute},
+			{Name: "drop releases", Do: c.dropReleases, Timeout: time.Minute},
 			{Name: "forget app", Do: c.forgetApp},
 		}},
 	}

@@ -24,6 +24,7 @@ type Options struct {
 	Clouds Clouds
 	Agents Agents
 	Prover Prover // nil: no name outside HostedZones can be proven
+	Files  Files  // nil: no releases can be deployed
 	Log    *slog.Logger
 	Clock  Clock
 
@@ -38,11 +39,15 @@ type Options struct {
 	AgentConfig     func(Node) []BootstrapFile            // what else a new node finds on its disk, beside its key
 	HashPassword    func(password string) (string, error) // crypt(3) form, for logins on nodes; nil: apps get no login
 	SSHKeys         []string                              // let in as root on every node
+	PoolNodes       int                                   // nodes that apps share; 0 means 2
+	PoolSize        string                                // of each; "" means the first with 1 GiB of memory
 }
 
 // Core is the one set of rules under every dialect. Its methods may be called from any goroutine.
 type Core struct {
 	Options
+	outputs outputs
+	healer  healer
 }
 
 // New builds a Core.
@@ -65,6 +70,9 @@ func New(o Options) *Core {
 	if o.MaxDiskGB == 0 {
 		o.MaxDiskGB = 1000
 	}
+	if o.PoolNodes == 0 {
+		o.PoolNodes = 2
+	}
 	return &Core{Options: o}
 }
 
@@ -78,7 +86,7 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
-	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.nodeOperations())
+	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.rollOperations(), c.nodeOperations())
 }
 
 func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }

@@ -34,6 +34,7 @@ const (
 	RoleRouter Role = "router" // nginx in front
 	RoleApp    Role = "app"
 	RoleDB     Role = "db"
+	RolePool   Role = "pool" // shared: runs units and databases of many apps
 )
 
 // Node is a VM the coordinator manages.

@@ -35,6 +35,7 @@ type nodeParams struct {
 func (c *Core) nodeOperations() []operation.Definition {
 	return []operation.Definition{
 		{Kind: OpNodeCreate, Steps: c.bootSteps()},
+		{Kind: OpPoolCreate, Steps: c.bootSteps()},
 		{Kind: OpRouterCreate, Steps: append(c.bootSteps(), operation.Step{Name: "start router", Do: c.startRouter})},
 		{Kind: OpNodeDestroy, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},

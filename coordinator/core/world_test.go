@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -14,7 +15,8 @@ import (
 // world is a cloud in memory and the hosts on it with their agents. Every call that an operation makes goes through call,
 // which records it and can make it fail or wait.
 type world struct {
-	info core.CloudInfo
+	info  core.CloudInfo
+	files *memFiles
 
 	mu      sync.Mutex // protects the fields below
 	last    int
@@ -44,10 +46,15 @@ type host struct {
 	login     agentapi.SetLoginParams
 	grown     int
 	boots     int
+	releases  map[string]bool // "app/number"
+	units     map[string]agentapi.Unit
+	balance   map[string][]string // backends by proxy, as host:port
+	dead      bool                // it gives no answer
 }
 
 func newWorld() *world {
 	w := &world{
+		files:  newFiles(),
 		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true, Resize: true, Grow: true},
 		images: []core.Image{{ID: "image-1", Name: "Debian"}},
 		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, hosts: map[string]*host{},
@@ -188,6 +195,7 @@ func (w *world) CreateNode(ctx context.Context, s core.NodeSpec) (n core.CloudNo
 		n = core.CloudNode{ID: fmt.Sprintf("n%04d", w.last), Name: s.Name, Key: s.Key, State: core.CloudRunning, PrivateIPs: []string{ip}, PublicIPs: []string{}}
 		w.nodes[n.ID] = &n
 		h := &host{databases: map[string]bool{}, users: map[string]string{}, apps: map[string]agentapi.CreateAppParams{},
+			releases: map[string]bool{}, units: map[string]agentapi.Unit{}, balance: map[string][]string{},
 			vhosts: map[string]string{}, proxies: map[string]string{}, enabled: map[string]bool{}, started: map[string]bool{}}
 		for _, f := range s.Files {
 			if f.Path == "/etc/reeve/keys/default" {
@@ -318,7 +326,7 @@ func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w, n}, n
 func (a agentOf) do(ctx context.Context, name string, change func(*host) error) error {
 	return a.w.act(ctx, name, func() error {
 		h := a.w.hosts[a.n.Address]
-		if h == nil {
+		if h == nil || h.dead {
 			return core.Errorf(core.Unavailable, core.ObjNode, "the agent gives no answer")
 		}
 		return change(h)
@@ -357,7 +365,12 @@ func (a agentOf) AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.A
 }
 
 func (a agentOf) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
-	return a.do(ctx, "DeleteApp", func(h *host) error { delete(h.apps, p.App); return nil })
+	return a.do(ctx, "DeleteApp", func(h *host) error {
+		delete(h.apps, p.App)
+		maps.DeleteFunc(h.units, func(_ string, u agentapi.Unit) bool { return u.App == p.App })
+		maps.DeleteFunc(h.releases, func(key string, _ bool) bool { return strings.HasPrefix(key, p.App+"/") })
+		return nil
+	})
 }
 
 func (a agentOf) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error) {
@@ -386,11 +399,22 @@ func (a agentOf) PrepareRouter(ctx context.Context) error {
 }
 
 func (a agentOf) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
-	return a.do(ctx, "MakeProxy", func(h *host) error { h.proxies[p.Hostname] = p.Backends[0].Host; return nil })
+	return a.do(ctx, "MakeProxy", func(h *host) error {
+		h.proxies[p.Hostname] = p.Backends[0].Host
+		h.balance[p.Hostname] = nil
+		for _, b := range p.Backends {
+			h.balance[p.Hostname] = append(h.balance[p.Hostname], b.Host+":"+string(b.Port))
+		}
+		return nil
+	})
 }
 
 func (a agentOf) RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) error {
-	return a.do(ctx, "RemoveProxy", func(h *host) error { delete(h.proxies, p.Hostname); return nil })
+	return a.do(ctx, "RemoveProxy", func(h *host) error {
+		delete(h.proxies, p.Hostname)
+		delete(h.balance, p.Hostname)
+		return nil
+	})
 }
 
 func (a agentOf) CreateDatabase(ctx context.Context, _ string, p agentapi.CreateDatabaseParams) error {

@@ -102,6 +102,7 @@ var rules = []rule{
 	{is("coordinator/operation"), func(_, _ string) bool { return false }, "the engine runs any steps; it must not know whose"},
 	{in("coordinator/store"), only("coordinator/core", "coordinator/operation", "coordinator/store"), "a store keeps what core has; it asks nobody"},
 	{in("coordinator/cloud"), only("coordinator/core", "coordinator/operation", "coordinator/cloud"), "a driver carries out what core asks of its cloud"},
+	{in("coordinator/release"), only("coordinator/core", "coordinator/operation", "agent/agentapi"), "archives and git know what core asks for, not who asked core"},
 	{in("coordinator/auth"), only("coordinator/core", "coordinator/operation"), "auth turns a credential into a principal and no more"},
 	{in("coordinator/mail"), func(_, _ string) bool { return false }, "a message is an address and a text; it must not know what about"},
 	{in("coordinator/agents"), only("coordinator/core", "coordinator/operation", "agent/agentclient", "agent/agentapi", "crypto/envelope"),
@@ -140,13 +141,13 @@ var doors = []struct {
 	door    []string
 	reason  string
 }{
-	{"os/exec", []string{"handlers/host", "coordinator/cloud/nspawn", "test"}, "commands are run where they can be bounded, and faked in tests"},
+	{"os/exec", []string{"handlers/host", "coordinator/cloud/nspawn", "coordinator/release", "test"}, "commands are run where they can be bounded, and faked in tests"},
 	{"github.com/shirou/gopsutil", []string{"handlers/system", "agent/metrics"}, "host facts have one source"},
 	{"github.com/coreos/go-systemd", []string{"systemd"}, "units are controlled in one place"},
 	{"database/sql", []string{"coordinator/store", "coordinator/operation", "handlers/mysql", "handlers/postgresql", "test"}, "SQL lives in the store, and in the handlers of databases"},
 	{"go.mongodb.org/mongo-driver", []string{"handlers/mongodb", "test"}, "the driver is large, and one place speaks to MongoDB"},
 	{"modernc.org/sqlite", []string{"coordinator/store"}, "SQL lives in the store"},
-	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx"}, "core and the engine know no HTTP"},
+	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx"}, "core and the engine know no HTTP"},
 }
 
 func TestDoors(t *testing.T) {

@@ -1,0 +1,271 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/operation"
+)
+
+// Kinds of the operations on an app's units.
+const (
+	OpAppDeploy = "app.deploy" // build a release, if it is not, and let it serve
+	OpAppRoll   = "app.roll"   // let a release serve with a number of units
+	OpAppHalt   = "app.halt"   // stop the units and keep them
+	OpAppSwap   = "app.swap"   // exchange the names of two apps
+)
+
+// rollParams say what shall serve when a roll is over.
+type rollParams struct {
+	AppID   AppID  `json:"app_id"`
+	AppNum  int64  `json:"app_num"`
+	Name    string `json:"name"`
+	Release int    `json:"release"`
+	Count   int    `json:"count"`
+	Fresh   bool   `json:"fresh,omitempty"` // new units also where the release runs already
+	Deploy  bool   `json:"deploy,omitempty"`
+	// Of a swap: the other app, and the names that each had before.
+	Other      AppID    `json:"other,omitempty"`
+	Names      []string `json:"names,omitempty"`
+	OtherNames []string `json:"other_names,omitempty"`
+}
+
+// DeploySpec asks for a deployment.
+type DeploySpec struct {
+	Source string // SHA-256 of a file in Files: the source as tar.gz
+	Origin Origin
+	Commit string // for people; may be ""
+}
+
+// Deploy builds a source as a new release of the app and, when its units are healthy, lets it serve. What it prints is told
+// by FollowOperation.
+//
+// Errors: not_found, forbidden, busy (something else is being done with the app), unsupported (the platform does not run as
+// units)
+// Effects: a release; units on the app's nodes or those of the pool; routes
+func (c *Core) Deploy(ctx context.Context, p Principal, id AppID, spec DeploySpec) (Release, operation.Record, error) {
+	return c.deploy(ctx, p, "app.deploy", id, func(Reader) (Release, error) {
+		return Release{State: ReleaseBuilding, Origin: spec.Origin, Commit: clip(spec.Commit), Source: spec.Source}, nil
+	})
+}
+
+// Rollback lets what was built for an older release serve again, as a new one.
+//
+// Errors: those of Deploy, not_found (no such release, or it was never built)
+func (c *Core) Rollback(ctx context.Context, p Principal, id AppID, number int) (Release, operation.Record, error) {
+	return c.deploy(ctx, p, "app.rollback", id, func(r Reader) (Release, error) {
+		old, err := r.Release(id, number)
+		if err == nil && (old.State != ReleaseBuilt || old.Artifact == "") {
+			err = Errorf(NotFound, ObjRelease, "there is no release %d to go back to", number)
+		}
+		return Release{State: ReleaseBuilt, Origin: OriginRollback, Commit: old.Commit, Source: old.Source, Artifact: old.Artifact,
+			SizeBytes: old.SizeBytes, Manifest: old.Manifest}, err
+	})
+}
+
+func (c *Core) deploy(ctx context.Context, p Principal, action string, id AppID, release func(Reader) (Release, error)) (rel Release, op operation.Record, err error) {
+	op, err = c.rollApp(ctx, p, action, OpAppDeploy, id, func(tx Tx, app App, params *rollParams) error {
+		if rel, err = release(tx); err != nil {
+			return err
+		}
+		all, err := tx.Releases(app.ID)
+		if err != nil {
+			return err
+		}
+		if rel.Number = 1; len(all) > 0 {
+			rel.Number = all[0].Number + 1
+		}
+		rel.AppID, rel.Account, rel.CreatedAt = app.ID, p.Account.Email, c.now()
+		if err := tx.PutRelease(&rel); err != nil {
+			return err
+		}
+		params.Release, params.Count, params.Fresh, params.Deploy = rel.Number, max(app.UnitCount, 1), true, true
+		return nil
+	})
+	return rel, op, err
+}
+
+// rollApp starts an operation on an app's units.
+func (c *Core) rollApp(ctx context.Context, p Principal, action, kind string, id AppID, fill func(Tx, App, *rollParams) error) (operation.Record, error) {
+	var group operation.Group
+	err := c.Store.Update(ctx, func(tx Tx) error {
+		app, err := usableByID(tx, p, id)
+		if err != nil {
+			return err
+		}
+		if err := unitsChangeable(tx, app); err != nil {
+			return err
+		}
+		params := rollParams{AppID: app.ID, AppNum: app.Num, Name: app.Name, Release: app.Release, Count: app.UnitCount}
+		if err := fill(tx, app, &params); err != nil {
+			return err
+		}
+		if group, err = c.enqueueRoll(tx, p, kind, params); err != nil {
+			return err
+		}
+		return tx.Audit(c.auditRecord(p, action, string(app.ID), group.Operations[0].ID, "accepted"))
+	})
+	if err != nil {
+		c.refused(ctx, p, action, string(id), err)
+		return operation.Record{}, err
+	}
+	return group.Operations[0], nil
+}
+
+func (c *Core) enqueueRoll(tx Tx, p Principal, kind string, params rollParams) (operation.Group, error) {
+	data, err := json.Marshal(params)
+	if err != nil {
+		return operation.Group{}, err
+	}
+	group := c.newGroup(p, string(params.AppID), data, kind)
+	return group, tx.Enqueue(&group)
+}
+
+// unitsChangeable refuses what cannot be done with an app's units now.
+func unitsChangeable(r Reader, app App) error {
+	switch {
+	case app.State == AppDeleting:
+		return Errorf(NotFound, ObjApp, "App %s not found.", app.Name)
+	case app.hasVHosts():
+		return Errorf(Unsupported, ObjApp, "%s runs in the web server of its node, not as units", app.Platform)
+	}
+	ops, err := r.Operations(OperationFilter{Subject: string(app.ID), Unfinished: true})
+	if err == nil && len(ops) > 0 {
+		err = Errorf(Busy, ObjApp, "%s is being worked on: %s since %s", app.Name, ops[0].Kind, ops[0].CreatedAt.Format(time.RFC3339))
+	}
+	return err
+}
+
+// deployed refuses what needs a release when there is none.
+func deployed(app App) error {
+	if app.Release == 0 {
+		return Errorf(Unavailable, ObjRelease, "New units can only be added after the first deployment")
+	}
+	return nil
+}
+
+// ChangeUnits adds units of the release that serves, or removes some when by is negative.
+//
+// Errors: those of Deploy, unavailable (nothing was deployed yet), quota, invalid (fewer than one would be left)
+func (c *Core) ChangeUnits(ctx context.Context, p Principal, id AppID, by int) (operation.Record, error) {
+	return c.rollApp(ctx, p, "app.units", OpAppRoll, id, func(tx Tx, app App, params *rollParams) error {
+		if err := deployed(app); err != nil {
+			return err
+		}
+		if params.Count = app.UnitCount + by; params.Count < 1 {
+			return Errorf(Invalid, ObjUnit, "can not remove %d units from this app because it has only %d units", -by, app.UnitCount)
+		}
+		if by > 0 {
+			return c.roomForUnits(tx, app, by)
+		}
+		return nil
+	})
+}
+
+// RestartUnits replaces every unit by a new one, which reads the environment anew. An app without units has nothing to do: ok
+// is false.
+//
+// Errors: those of Deploy
+func (c *Core) RestartUnits(ctx context.Context, p Principal, id AppID) (op operation.Record, ok bool, err error) {
+	app, err := c.usable(ctx, p, id)
+	if err != nil || app.Release == 0 || app.UnitCount == 0 || app.Halted {
+		return operation.Record{}, false, err
+	}
+	op, err = c.rollApp(ctx, p, "app.restart", OpAppRoll, id, func(_ Tx, _ App, params *rollParams) error {
+		params.Fresh = true
+		return nil
+	})
+	return op, err == nil, err
+}
+
+// HaltUnits stops an app's units and keeps them. ok is false when there is nothing to do.
+//
+// Errors: those of Deploy
+func (c *Core) HaltUnits(ctx context.Context, p Principal, id AppID) (op operation.Record, ok bool, err error) {
+	app, err := c.usable(ctx, p, id)
+	if err != nil || app.Halted || len(app.Units) == 0 {
+		return operation.Record{}, false, err
+	}
+	op, err = c.rollApp(ctx, p, "app.stop", OpAppHalt, id, func(tx Tx, app App, _ *rollParams) error {
+		app.Halted = true
+		return tx.PutApp(&app)
+	})
+	return op, err == nil, err
+}
+
+// ResumeUnits starts what HaltUnits stopped. ok is false when there is nothing to do.
+//
+// Errors: those of Deploy
+func (c *Core) ResumeUnits(ctx context.Context, p Principal, id AppID) (op operation.Record, ok bool, err error) {
+	app, err := c.usable(ctx, p, id)
+	if err != nil || !app.Halted || app.Release == 0 {
+		return operation.Record{}, false, err
+	}
+	op, err = c.rollApp(ctx, p, "app.start", OpAppRoll, id, func(tx Tx, app App, _ *rollParams) error {
+		app.Halted = false
+		return tx.PutApp(&app)
+	})
+	return op, err == nil, err
+}
+
+// SwapApps exchanges the names of two apps; units, environment and releases stay. Spec tsuru 5.6.
+//
+// Errors: those of Deploy for either
+func (c *Core) SwapApps(ctx context.Context, p Principal, one, two AppID) (operation.Record, error) {
+	return c.rollApp(ctx, p, "app.swap", OpAppSwap, one, func(tx Tx, app App, params *rollParams) error {
+		other, err := usableByID(tx, p, two)
+		if err != nil {
+			return err
+		}
+		if err := unitsChangeable(tx, other); err != nil {
+			return err
+		}
+		if app.ID == other.ID {
+			return Errorf(Invalid, ObjApp, "an app cannot be swapped with itself")
+		}
+		params.Other, params.Names, params.OtherNames = other.ID, app.hostnames(), other.hostnames()
+		return nil
+	})
+}
+
+// Releases lists an app's releases, newest first.
+//
+// Errors: not_found, forbidden
+func (c *Core) Releases(ctx context.Context, p Principal, id AppID) ([]Release, error) {
+	return view(ctx, c.Store, func(r Reader) ([]Release, error) {
+		if _, err := usableByID(r, p, id); err != nil {
+			return nil, err
+		}
+		return r.Releases(id)
+	})
+}
+
+// roomForUnits refuses units beyond the app's quota.
+func (c *Core) roomForUnits(r Reader, app App, by int) error {
+	return nil
+}
+
+// nodesForUnits are where new units of an app may run, those with most room first.
+func (c *Core) nodesForUnits(r Reader, app App) ([]Node, map[NodeID][]AppUnit, error) {
+	nodes := app.Nodes
+	if app.Shared() {
+		var err error
+		if nodes, err = r.Nodes(NodeFilter{Cloud: app.Cloud, Role: RolePool}); err != nil {
+			return nil, nil, err
+		}
+	}
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool {
+		return n.State != NodeRunning || n.Address == "" || !n.Has(RoleApp) || c.healer.misses(n.ID)
+	})
+	units := map[NodeID][]AppUnit{}
+	for _, n := range nodes {
+		there, err := r.UnitsOnNode(n.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		units[n.ID] = there
+	}
+	return nodes, units, nil
+}
