@@ -35,6 +35,9 @@ type Config struct {
 	Clouds       map[string]CloudConfig `yaml:"clouds"`
 	DefaultCloud string                 `yaml:"default_cloud"` // what the name "default" means, unless a cloud has it
 	AppCloud     string                 `yaml:"app_cloud"`     // where apps run
+	PoolNodes    int                    `yaml:"pool_nodes"`    // nodes that apps share, made with the first such app; 0 means 2
+	PoolSize     string                 `yaml:"pool_size"`     // of each; "" means the first with 1 GiB of memory
+	AgentURL     string                 `yaml:"agent_url"`     // under which nodes reach us; "" means this machine's address on the way to them
 
 	AgentPackage string   `yaml:"agent_package"` // .deb that node images get; "" means the one installed with us
 	ImageCache   string   `yaml:"image_cache"`   // where built node images are kept
@@ -227,6 +230,9 @@ func (c *Config) Validate() error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log_level: %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	if c.PoolNodes < 0 {
+		bad("pool_nodes: %d is negative; 0 means 2", c.PoolNodes)
 	}
 	if c.MaxApps < 0 {
 		bad("max_apps: %d is negative; 0 means no limit", c.MaxApps)

@@ -30,6 +30,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/coordinator/mail"
 	"github.com/reeve-paas/reeve/coordinator/operation"
+	"github.com/reeve-paas/reeve/coordinator/release"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
@@ -99,6 +100,8 @@ type coordinator struct {
 	*base
 	core        *core.Core
 	engine      *operation.Engine
+	ca          *authority.Authority // nil without a TLS listener
+	files       *release.Files
 	server      *api.Server
 	closeClouds func() error
 }
@@ -122,7 +125,11 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if err != nil {
 		return nil, err
 	}
+	if err := c.openFiles(); err != nil {
+		return nil, err
+	}
 	c.core = core.New(core.Options{
+		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
@@ -158,6 +165,48 @@ func hashLogin(password string) (string, error) {
 	return string(hash), err
 }
 
+// openFiles opens the store of releases, and the authority that hosts check us by when they fetch them.
+func (c *coordinator) openFiles() (err error) {
+	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.agentURL}
+	if c.cfg.Listen != "" {
+		if c.ca, err = authority.Open(c.cfg.DataDir, c.sealer, nil); err != nil {
+			return err
+		}
+		o.CACert = c.ca.Certificate()
+	}
+	if o.Secret, err = sealedSecret(filepath.Join(c.cfg.DataDir, "blob.key"), c.sealer); err != nil {
+		return err
+	}
+	c.files, err = release.Open(o)
+	return err
+}
+
+// agentURL is where a node reaches us: the configured URL, else our end of the way to it.
+func (c *coordinator) agentURL(n core.Node) (string, error) {
+	if c.cfg.AgentURL != "" {
+		return c.cfg.AgentURL, nil
+	}
+	scheme, listen := "https", c.server.TLSAddr()
+	if c.cfg.Listen == "" {
+		scheme, listen = "http", c.server.PlainAddr()
+	}
+	host, port, err := net.SplitHostPort(listen.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		way, err := net.Dial("udp", net.JoinHostPort(n.Address, "9")) // sends nothing
+		if err != nil {
+			return "", err
+		}
+		defer way.Close()
+		if host, _, err = net.SplitHostPort(way.LocalAddr().String()); err != nil {
+			return "", err
+		}
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
+}
+
 func (c *coordinator) listen(registry *prometheus.Registry) error {
 	graphs := gandi.NewGraphs(gandi.GraphOptions{Core: c.core, PublicURL: c.cfg.PublicURL, Log: c.log})
 	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL,
@@ -172,6 +221,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself
 		api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: graphs},
+		api.Mount{Name: "blob", Prefixes: []string{strings.TrimSuffix(release.Prefix, "/")}, Dialect: c.files, MaxBody: -1, Quiet: true}, // it limits bodies itself
 		orchestratorDialect.Mount(),
 		tsuruDialect.Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
@@ -181,11 +231,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	}
 	o := api.ServerOptions{Handler: handler, Log: c.log, TLSAddr: c.cfg.Listen, PlainAddr: c.cfg.ListenPlain, AllowPlain: c.cfg.AllowPlain}
 	if c.cfg.Listen != "" {
-		ca, err := authority.Open(c.cfg.DataDir, c.sealer, nil)
-		if err != nil {
-			return err
-		}
-		if o.TLS, err = ca.ServerConfig(append(c.cfg.ServerNames, ownNames()...)...); err != nil {
+		if o.TLS, err = c.ca.ServerConfig(append(c.cfg.ServerNames, ownNames()...)...); err != nil {
 			return err
 		}
 	}
@@ -247,7 +293,7 @@ func (c *coordinator) Run(ctx context.Context) error {
 		c.log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	defer stopWatchdog()
-	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
+	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, c.core.RunHealers, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
 		return c.agents.Watch(ctx, c.store)
 	})
 }

@@ -244,7 +244,11 @@ func (c *Core) Releases(ctx context.Context, p Principal, id AppID) ([]Release, 
 
 // roomForUnits refuses units beyond the app's quota.
 func (c *Core) roomForUnits(r Reader, app App, by int) error {
-	return nil
+	quota, err := c.appQuota(r, app)
+	if err == nil && quota.Limit >= 0 && by > quota.Available() {
+		err = Errorf(Quota, ObjUnit, "Quota exceeded. Available: %d. Requested: %d.", quota.Available(), by)
+	}
+	return err
 }
 
 // nodesForUnits are where new units of an app may run, those with most room first.
