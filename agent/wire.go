@@ -30,7 +30,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		nginxHandler,
 		mysql.New(mysql.Options{Host: h}),
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
-		postgresql.New(postgresql.Options{Host: h}),
+		postgresql.New(postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],
