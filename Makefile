@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS := bin/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test test-unit test-e2e bench demo demo-down image package fuzz tools deps clean
+.PHONY: help build check test test-unit test-e2e test-kernel bench demo demo-down image package fuzz tools deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: tools ## format, vet, lint, import rules and race tests
 
 test: package ## everything: unit, conformance and end to end on booted hosts (needs root)
 	bash .ci/test
+
+test-kernel: ## lvm and raid on Debian's kernel in an emulated machine (slow, needs root once)
+	bash .ci/kernel
 
 test-unit: ## what needs no root, network or daemon
 	$(GO) test ./...

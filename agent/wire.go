@@ -16,6 +16,7 @@ import (
 	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
 	"github.com/reeve-paas/reeve/handlers/postgresql"
 	"github.com/reeve-paas/reeve/handlers/service"
+	"github.com/reeve-paas/reeve/handlers/storage"
 	"github.com/reeve-paas/reeve/handlers/system"
 )
 
@@ -32,6 +33,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
 		postgresql.New(postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
+		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],
 			"www": nginxHandler.Methods()["reconfigure"],

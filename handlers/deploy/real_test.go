@@ -25,38 +25,6 @@ import (
 // These tests use the real /etc, /srv and commands, in a mount namespace of their own where /etc is a copy and /srv is
 // empty: the machine they run on stays as it is. Units are the one thing that is not real.
 
-const inNamespace = "REEVE_TEST_NAMESPACE"
-
-// isolate runs the calling test again in a private mount namespace. It returns true there, false outside when the inner
-// run has ended.
-func isolate(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(inNamespace) != "" {
-		privateDirectories(t)
-		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: mounts, accounts and an SSH server")
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Error(err)
-	}
-	return false
-}
-
-func privateDirectories(t *testing.T) {
-	t.Helper()
-	etc := filepath.Join(t.TempDir(), "etc")
-	command(t, "cp", "-aT", "/etc", etc)
-	command(t, "mount", "--bind", etc, "/etc")
-	command(t, "mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/srv")
-}
-
 func command(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -94,7 +62,7 @@ func backingFile(dev string) string {
 }
 
 func TestRealVolume(t *testing.T) {
-	if !isolate(t) {
+	if !hosttest.Isolate(t) {
 		return
 	}
 	for _, fstype := range []string{"ext4", "xfs"} {
@@ -194,7 +162,7 @@ func TestRealVolume(t *testing.T) {
 }
 
 func TestRealLogin(t *testing.T) {
-	if !isolate(t) {
+	if !hosttest.Isolate(t) {
 		return
 	}
 	for _, tool := range []string{"sftp", "sshpass", "mkpasswd", sshdPath} {
@@ -299,7 +267,7 @@ func accountChecks() string {
 }
 
 func TestRealSite(t *testing.T) {
-	if !isolate(t) {
+	if !hosttest.Isolate(t) {
 		return
 	}
 	modules := "/usr/lib/apache2/modules/"

@@ -26,6 +26,7 @@ type Cmd struct {
 	UID, GID  uint32        // run as; 0 means root
 	Groups    []uint32      // supplementary groups of UID; without them it has none
 
+	StdinFile *os.File // read instead of Stdin. Optional.
 	// StdoutFile and StderrFile get the streams instead of Output. Optional.
 	StdoutFile, StderrFile *os.File
 	// TermGrace makes Timeout, or the end of the context, send SIGTERM to the process group and kill what is left of it
@@ -35,6 +36,9 @@ type Cmd struct {
 
 // ErrTimeout is the cause of a command's error when Cmd.Timeout passed.
 var ErrTimeout = errors.New("timed out")
+
+// ErrNoProgram is the cause of a command's error when its program is not on this host.
+var ErrNoProgram = exec.ErrNotFound
 
 // Output is what a command left behind.
 type Output struct {
@@ -122,6 +126,9 @@ func (execRunner) runOnce(ctx context.Context, c Cmd) (Output, error) {
 		cmd.Dir = "/"
 	}
 	cmd.Stdin = bytes.NewReader(c.Stdin)
+	if c.StdinFile != nil {
+		cmd.Stdin = c.StdinFile
+	}
 	stdout, stderr := &capped{max: c.MaxOutput}, &capped{max: c.MaxOutput}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if c.StdoutFile != nil {

@@ -19,6 +19,7 @@ type Layout struct {
 	PostgreSQL                                                  []PostgreSQLLayout // where clusters may be; the first that has any counts
 	MongoDBUnit, MongoDBUser                                    string
 	SSHUnit                                                     string
+	MdadmConf                                                   string
 }
 
 // Debian is the layout of Debian 12 and its relatives.
@@ -35,7 +36,8 @@ var Debian = Layout{
 		{Dir: "/etc/postgresql", Conf: "/etc/postgresql/*/main", Data: "/var/lib/postgresql/*/main", Bin: "/usr/lib/postgresql/*/bin", Unit: "postgresql@*-main.service"},
 	},
 	MongoDBUnit: "mongod.service", MongoDBUser: "mongodb",
-	SSHUnit: "ssh.service",
+	SSHUnit:   "ssh.service",
+	MdadmConf: "/etc/mdadm/mdadm.conf",
 }
 
 // RedHat is the layout of RHEL 9 and its relatives.
@@ -55,7 +57,8 @@ var RedHat = Layout{
 		{Conf: "/var/lib/pgsql/data", Data: "/var/lib/pgsql/data", Bin: "/usr/bin", Unit: "postgresql.service"},                                        // Red Hat's
 	},
 	MongoDBUnit: "mongod.service", MongoDBUser: "mongod",
-	SSHUnit: "sshd.service",
+	SSHUnit:   "sshd.service",
+	MdadmConf: "/etc/mdadm.conf",
 }
 
 // DetectLayout reads os-release; what names no Red Hat relative counts as Debian.

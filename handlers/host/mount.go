@@ -20,11 +20,12 @@ const moveTimeout = 5 * time.Minute
 
 // Mount is one line of mountinfo.
 type Mount struct {
-	Number string // major:minor
-	Root   string // directory of the filesystem that is mounted
-	MPoint string
-	FSType string
-	Source string
+	Number  string // major:minor
+	Root    string // directory of the filesystem that is mounted
+	MPoint  string
+	FSType  string
+	Source  string
+	Options string // of this mount, e.g. "rw,noatime"
 }
 
 // ParseMounts reads a text of mountinfo.
@@ -36,7 +37,7 @@ func ParseMounts(text []byte) []Mount {
 		if !found || len(front) < 6 || len(back) < 2 {
 			continue
 		}
-		mounts = append(mounts, Mount{front[2], unescapeMount(front[3]), unescapeMount(front[4]), back[0], unescapeMount(back[1])})
+		mounts = append(mounts, Mount{front[2], unescapeMount(front[3]), unescapeMount(front[4]), back[0], unescapeMount(back[1]), front[5]})
 	}
 	return mounts
 }

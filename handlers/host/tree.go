@@ -182,3 +182,71 @@ func (h *Host) Lock(ctx context.Context, path string) (unlock func(), err error)
 		}
 	}
 }
+
+// MakeImage makes a file of zeros, mode 0600, that is to be a disk. It takes no space until it is written to, unless
+// allocate is set. A file that exists is an error.
+func (h *Host) MakeImage(path string, size int64, allocate bool) (err error) {
+	f, err := os.OpenFile(h.Path(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if allocate {
+		if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+			return &fs.PathError{Op: "fallocate", Path: path, Err: err}
+		}
+	}
+	return f.Sync()
+}
+
+// GrowFile makes a file larger, with a hole at its end.
+func (h *Host) GrowFile(path string, size int64) error {
+	f, err := os.OpenFile(h.Path(path), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.Size() >= size {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Sync())
+}
+
+// CopyFile copies a file of disk size: blocks are shared with the original where the filesystem can (btrfs, xfs), and zeros
+// become holes. The copy is on disk when CopyFile returns; to must not exist.
+func (h *Host) CopyFile(ctx context.Context, from, to string, timeout time.Duration) error {
+	if h.Exists(to) {
+		return &fs.PathError{Op: "copy", Path: to, Err: fs.ErrExist}
+	}
+	args := []string{"--reflink=auto", "--sparse=always", "--preserve=mode,ownership", "--", h.Path(from), h.Path(to)}
+	if _, err := h.Run(ctx, Cmd{Path: "cp", Args: args, Timeout: timeout}); err != nil {
+		return err
+	}
+	f, err := os.Open(h.Path(to))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return errors.Join(f.Sync(), syncDir(filepath.Dir(h.Path(to))))
+}
+
+// Resolve follows the links of a path that exists, within the root prefix.
+func (h *Host) Resolve(path string) (string, error) {
+	full, err := filepath.EvalSymlinks(h.Path(path))
+	if err != nil {
+		return "", err
+	}
+	root, err := filepath.EvalSymlinks(h.root)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(root, full)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join("/", rel), nil
+}
