@@ -116,8 +116,8 @@ func (r *raid) make(ctx context.Context, w *work, v *volume, devices []string) e
 // refuseMember refuses a disk that carries a superblock: making another array of it would lose the first one's data.
 func (r *raid) refuseMember(ctx context.Context, device string) error {
 	out, err := r.s.tool(ctx, "mdadm", "--examine", r.s.host.Path(device))
-	if e, ok := errors.AsType[*host.CommandError](err); ok && e.Err == nil && out.Code > 0 {
-		return nil // no superblock
+	if err != nil && strings.Contains(string(out.Stderr), "No md superblock") {
+		return nil
 	}
 	if err != nil {
 		return err
@@ -775,7 +775,7 @@ func (s *Service) undoRAID(ctx context.Context, st step) (known bool, err error)
 		}
 		return true, errors.Join(errs...)
 	case "md-assemble": // array, disks
-		if running {
+		if running && slices.ContainsFunc(st.Args[1:], has) {
 			return true, nil
 		}
 		return true, s.lvm(ctx, "mdadm", append([]string{"--assemble", "--run", s.host.Path(md)}, s.paths(st.Args[1:])...)...)

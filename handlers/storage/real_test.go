@@ -197,7 +197,7 @@ func TestRealLoop(t *testing.T) {
 		v = got
 	})
 	t.Run("64 mkfs keeps a filesystem that is there, and says which it is", func(t *testing.T) {
-		other := with(v, "fstype", "xfs")
+		other := changed(v, "fstype", "xfs")
 		v = b.ok(t, "create", "volume", other, "mkfs", true, "mount", true)
 		if v.Text("fstype") != "ext4" {
 			t.Errorf("got %v", v)
@@ -218,25 +218,13 @@ func TestRealLoop(t *testing.T) {
 		b.fails(t, "VolumeNotExistsError: Volume not found: "+v.Text("id"), "create", "volume", v)
 	})
 	t.Run("a volume whose file is lost is made anew when that is asked for", func(t *testing.T) {
-		again := b.ok(t, "create", "volume", with(v, "recreate_if_missing", true))
+		again := b.ok(t, "create", "volume", changed(v, "recreate_if_missing", true))
 		if again.Text("id") == v.Text("id") || again.Text("id") == "" {
 			t.Errorf("got %v", again)
 		}
 		command(t, "mountpoint", "-q", mpoint)
 		b.ok(t, "destroy", "volume", again, "force", true)
 	})
-}
-
-// with is a configuration with some members changed.
-func with(c agentapi.StorageConfig, pairs ...any) agentapi.StorageConfig {
-	v := &volume{agentapi.StorageConfig{}}
-	for member, raw := range c {
-		v.StorageConfig[member] = raw
-	}
-	for i := 0; i < len(pairs); i += 2 {
-		v.set(pairs[i].(string), pairs[i+1])
-	}
-	return v.StorageConfig
 }
 
 func TestRealLoopGrows(t *testing.T) {
@@ -372,7 +360,7 @@ func TestRealBase(t *testing.T) {
 		t.Errorf("got fstab %s", fstab(t))
 	}
 	content := fill(t, dir+"/a b", 4<<20)
-	moved := b.ok(t, "create", "volume", with(v, "mpoint", dir+"/c"), "mount", true)
+	moved := b.ok(t, "create", "volume", changed(v, "mpoint", dir+"/c"), "mount", true)
 	if got := sum(t, dir+"/c"); got != content {
 		t.Error("the data changed")
 	}

@@ -87,32 +87,41 @@ func (w *work) commit() error {
 	return nil
 }
 
-// rollback takes everything back, the last step first, and adds what could not be taken back to the reason. The journal
-// stays until all is back, so that the next start of the agent tries once more.
+// rollback takes everything back, the last step first, and adds what could not be taken back to the reason. It ends at a step
+// that cannot be taken back, because the ones before it are what that one stands on; the journal keeps them for the next try.
 func (w *work) rollback(ctx context.Context, reason error) error {
+	return w.takeBack(ctx, reason, false)
+}
+
+// takeBack is rollback; the last try goes on after a step that cannot be taken back.
+func (w *work) takeBack(ctx context.Context, reason error, lastTry bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.steps) == 0 {
 		return reason
 	}
 	ctx = context.WithoutCancel(ctx) // an agent that is asked to stop does not leave half a volume
-	var failed []step
-	var errs []error
 	rebooted := w.boot != w.s.bootID()
-	for _, st := range slices.Backward(w.steps) {
+	var errs []error
+	left := w.steps
+	for i, st := range slices.Backward(w.steps) {
 		if rebooted && slices.Contains(ofThisBoot, st.Verb) {
 			continue
 		}
 		if err := w.s.undo(ctx, st); err != nil {
 			w.log.Warn("step could not be taken back", "step", st.Verb, "args", strings.Join(st.Args, " "), "err", err)
-			failed, errs = append([]step{st}, failed...), append(errs, fmt.Errorf("%s: %w", st.Verb, err))
+			errs = append(errs, fmt.Errorf("%s: %w", st.Verb, err))
+			if !lastTry {
+				break
+			}
 		}
+		left = w.steps[:i]
 	}
-	w.steps = failed
-	if len(failed) > 0 {
-		return errors.Join(withText(reason, errors.Join(errs...)), w.saveLocked())
+	w.steps = left
+	if len(errs) > 0 && !lastTry {
+		return errors.Join(withText(reason, errs[0]), w.saveLocked())
 	}
-	return errors.Join(reason, w.s.host.Remove(w.path()))
+	return errors.Join(reason, errors.Join(errs...), w.s.host.Remove(w.path()))
 }
 
 // withText adds to an error's text what could not be taken back, and keeps its class and kind.
@@ -133,12 +142,12 @@ func withText(reason, more error) error {
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.takeBackLocked(ctx)
+	return s.takeBackLocked(ctx, false)
 }
 
 // takeBackLocked takes back every change that is not finished. Before a new change it is the last time that this is tried:
 // the host is about to become another one, on which an old undo might harm what is new.
-func (s *Service) takeBackLocked(ctx context.Context) error {
+func (s *Service) takeBackLocked(ctx context.Context, lastTry bool) error {
 	entries, err := s.host.ReadDir(s.journalDir())
 	if err != nil {
 		return err
@@ -161,14 +170,14 @@ func (s *Service) takeBackLocked(ctx context.Context) error {
 		}
 		w.boot, w.steps = j.Boot, j.Steps
 		s.log.Warn("taking back a change of storage that was interrupted", "operation_id", id, "steps", len(w.steps))
-		errs = append(errs, w.rollback(ctx, nil))
+		errs = append(errs, w.takeBack(ctx, nil, lastTry))
 	}
 	return errors.Join(errs...)
 }
 
 // clearJournalLocked is takeBackLocked before a new change: what still cannot be taken back is given up, and said.
 func (s *Service) clearJournalLocked(ctx context.Context) error {
-	if err := s.takeBackLocked(ctx); err != nil {
+	if err := s.takeBackLocked(ctx, true); err != nil {
 		s.log.Error("an interrupted change of storage is not taken back; look at what it left", "err", err)
 	}
 	return s.host.RemoveAll(s.journalDir())
