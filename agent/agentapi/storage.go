@@ -70,11 +70,11 @@ type DestroyVolumeParams struct {
 	Async       Bool          `json:"async,omitempty"`
 }
 
-// GrowVolumeParams are the parameters of storage.grow: a larger volume with the same data. The old one stays, detached.
+// GrowStorageParams are the parameters of storage.grow: a larger volume with the same data. The old one stays, detached.
 //
 // Result:  the config of the new volume, with a new id, mounted if the old one was
 // Errors:  NoOpError, StorageError ("Volume growth failed: …": the old volume is back as it was)
-type GrowVolumeParams struct {
+type GrowStorageParams struct {
 	Volume StorageConfig `json:"volume" rpc:"required"`
 	// Growth: size (GB; loop and clouds), iops, volume_type (ebs), disks, disks_count (raid), resize_fs (default true).
 	Growth StorageConfig `json:"growth" rpc:"required"`

@@ -42,7 +42,7 @@ func (s Storage) Destroy(ctx context.Context, p agentapi.DestroyVolumeParams) (a
 }
 
 // Grow makes a larger volume of the same data.
-func (s Storage) Grow(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.StorageConfig, error) {
+func (s Storage) Grow(ctx context.Context, p agentapi.GrowStorageParams) (agentapi.StorageConfig, error) {
 	p.Async = false
 	return invoke[agentapi.StorageConfig](ctx, s.client, storage, "grow", p)
 }
@@ -69,7 +69,7 @@ func (s Storage) Start(ctx context.Context, params any) (operationID string, err
 	case agentapi.DestroyVolumeParams:
 		p.Async, method = true, "destroy"
 		params = p
-	case agentapi.GrowVolumeParams:
+	case agentapi.GrowStorageParams:
 		p.Async, method = true, "grow"
 		params = p
 	case agentapi.ReplaceRAIDDiskParams:

@@ -27,6 +27,17 @@ func realBed(t *testing.T) *bed {
 	return newBed(t, host.New(host.Options{}), t.TempDir(), nil)
 }
 
+// realDir is a directory on a disk: the host's own temporary one may lie where no volume may.
+func realDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "reeve-storage-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func command(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
@@ -119,7 +130,7 @@ func TestRealLoop(t *testing.T) {
 		return
 	}
 	b := realBed(t)
-	dir := t.TempDir()
+	dir := realDir(t)
 	clean(t, dir)
 	mpoint := dir + "/mnt"
 	fstabBefore := fstab(t)
@@ -241,7 +252,7 @@ func TestRealLoopGrows(t *testing.T) {
 					t.Skip(err)
 				}
 				b := realBed(t)
-				dir := t.TempDir()
+				dir := realDir(t)
 				clean(t, dir)
 				mpoint := dir + "/mnt"
 				v := b.ok(t, "create", "volume", object{"type": "loop", "size": c.from, "file": dir + "/v.img", "fstype": c.fstype, "mpoint": mpoint}, "mkfs", true, "mount", true, "fstab", mounted)
@@ -281,7 +292,7 @@ func TestRealLoopGrows(t *testing.T) {
 	}
 	t.Run("67 a failure mounts the old volume again and leaves nothing of the new one", func(t *testing.T) {
 		b := realBed(t)
-		dir := t.TempDir()
+		dir := realDir(t)
 		clean(t, dir)
 		v := b.ok(t, "create", "volume", object{"type": "loop", "size": 0.05, "file": dir + "/v.img", "fstype": "ext4", "mpoint": dir + "/mnt"}, "mkfs", true, "mount", true, "fstab", true)
 		content, lines := fill(t, dir+"/mnt", 8<<20), fstab(t)
@@ -302,7 +313,7 @@ func TestRealSnapshotsShareBlocksOnBtrfs(t *testing.T) {
 		return
 	}
 	b := realBed(t)
-	dir := t.TempDir()
+	dir := realDir(t)
 	clean(t, dir)
 	pool := b.ok(t, "create", "volume", object{"type": "loop", "size": 0.5, "file": dir + "/pool.img", "fstype": "btrfs", "mpoint": dir + "/pool"}, "mkfs", true, "mount", true)
 	clean(t, dir+"/pool")
@@ -331,7 +342,7 @@ func TestRealTmpfs(t *testing.T) {
 		return
 	}
 	b := realBed(t)
-	dir := t.TempDir()
+	dir := realDir(t)
 	clean(t, dir)
 	lines := fstab(t)
 	v := b.ok(t, "create", "volume", object{"type": "tmpfs", "size": "16", "mpoint": dir + "/t"}, "mount", true, "fstab", true)
@@ -350,7 +361,7 @@ func TestRealBase(t *testing.T) {
 		return
 	}
 	b := realBed(t)
-	dir := t.TempDir()
+	dir := realDir(t)
 	clean(t, dir)
 	command(t, "truncate", "-s", "64M", dir+"/disk")
 	device := command(t, "losetup", "--find", "--show", dir+"/disk")

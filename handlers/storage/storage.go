@@ -160,7 +160,7 @@ func (s *Service) Snapshot(ctx context.Context, p agentapi.SnapshotVolumeParams)
 }
 
 // Grow makes a larger volume of the same data. The old one stays, detached.
-func (s *Service) Grow(ctx context.Context, p agentapi.GrowVolumeParams) (any, error) {
+func (s *Service) Grow(ctx context.Context, p agentapi.GrowStorageParams) (any, error) {
 	v, err := s.parse(p.Volume)
 	if err != nil {
 		return nil, err
