@@ -494,10 +494,11 @@ func (r *raid) addDisks(ctx context.Context, w *work, v *volume, md string, coun
 	var fresh []string
 	for len(disks) < count {
 		d := disks[len(disks)-1].clone()
-		for _, member := range []string{"id", "device", "file", "snap"} {
-			if _, has := d.StorageConfig[member]; has {
-				d.set(member, nil)
-			}
+		for _, member := range []string{"id", "device", "snap"} {
+			d.set(member, nil)
+		}
+		if file := d.text("file"); file != "" {
+			d.set("file", r.s.sibling(file))
 		}
 		if err := w.ensure(ctx, d); err != nil {
 			return err
