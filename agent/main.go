@@ -48,6 +48,7 @@ func commands() []command {
 			"answer RPC calls and metric scrapes until told to stop", serveHelp, serve},
 		{"call", "NAMESPACE.METHOD [JSON-PARAMS] [--url URL] [--key-file F]",
 			"sign and send one call, and print its result", callHelp, call},
+		{"enroll", "--url URL [--ca-sha256 HEX] <TOKEN", "make this host a node of a coordinator", enrollHelp, enroll},
 		{"keygen", "[--out F] [--force]", "make the key that the agent shares with its coordinator", keygenHelp, keygen},
 		{"version", "", "print the version", "", printVersion},
 	}

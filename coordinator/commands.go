@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -84,7 +82,7 @@ func readLine(r io.Reader) (string, error) {
 
 func (a *app) nodeCommand() *cobra.Command {
 	node := &cobra.Command{Use: "node", Short: "nodes and their agents"}
-	node.AddCommand(a.nodeListCommand(), a.nodeEnrollCommand(), a.nodeCallCommand())
+	node.AddCommand(a.nodeListCommand(), a.nodeEnrollCommand(), a.nodeForgetCommand(), a.nodeCallCommand())
 	return node
 }
 
@@ -139,53 +137,6 @@ func (a *app) printNodesJSON(nodes []core.Node) error {
 			"size": n.SizeID, "roles": n.Roles, "app": n.AppID})
 	}
 	return json.NewEncoder(a.stdout).Encode(rows)
-}
-
-func (a *app) nodeEnrollCommand() *cobra.Command {
-	var name, address, keyFile string
-	enroll := &cobra.Command{
-		Use: "enroll --name N --address A --key-file F", Short: "take in a host whose agent is running", Args: cobra.NoArgs,
-		Long: `Take in a host whose agent is running already, Scalarizr's successor or not: the agent must answer
-a call that is sealed with the key in the file, which is its /etc/reeve/keys/default.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := a.beside(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			text, err := os.ReadFile(keyFile)
-			if err != nil {
-				return err
-			}
-			key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-			if err != nil || len(key) < 24 {
-				return fmt.Errorf("%s holds no agent key: base64 of at least 24 bytes is expected", keyFile)
-			}
-			n := core.Node{ID: core.NodeID("node-" + strings.ToLower(rand.Text())), Cloud: "static", Name: name, Address: address, AgentKey: key,
-				Roles: []core.Role{core.RoleApp}, State: core.NodeRunning, CreatedAt: time.Now().UTC(), SeenAt: time.Now().UTC()}
-			n.Key, n.CloudID = string(n.ID), string(n.ID)
-			agent, err := b.agents.Agent(n)
-			if err != nil {
-				return err
-			}
-			hostname, err := agent.Hostname(cmd.Context())
-			if err != nil {
-				return fmt.Errorf("the agent at %s does not answer with this key: %w", address, err)
-			}
-			if err := b.store.Update(cmd.Context(), func(tx core.Tx) error { n.Num = 0; return tx.PutNode(&n) }); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(a.stdout, "%s (%s) is enrolled\n", name, hostname)
-			return err
-		},
-	}
-	enroll.Flags().StringVar(&name, "name", "", "name of the node (required)")
-	enroll.Flags().StringVar(&address, "address", "", "address of its agent (required)")
-	enroll.Flags().StringVar(&keyFile, "key-file", "", "file with the agent's key (required)")
-	for _, f := range []string{"name", "address", "key-file"} {
-		enroll.MarkFlagRequired(f)
-	}
-	return enroll
 }
 
 func (a *app) nodeCallCommand() *cobra.Command {

@@ -71,10 +71,22 @@ type MailConfig struct {
 
 // CloudConfig is one cloud. Engine decides which of the other members apply.
 type CloudConfig struct {
-	Engine         string `yaml:"engine"`          // fake or nspawn
-	AllowAnonymous bool   `yaml:"allow_anonymous"` // let callers without a token use it
-	Bridge         string `yaml:"bridge"`          // nspawn: name of its bridge
-	Subnet         string `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
+	Engine         string       `yaml:"engine"`          // fake, nspawn or static
+	AllowAnonymous bool         `yaml:"allow_anonymous"` // let callers without a token use it
+	Bridge         string       `yaml:"bridge"`          // nspawn: name of its bridge
+	Subnet         string       `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
+	Hosts          []HostConfig `yaml:"hosts"`           // static: machines that vm/start may enrol
+}
+
+// HostConfig is a machine of a static cloud and how to reach it over SSH.
+type HostConfig struct {
+	Name    string `yaml:"name"`     // of the machine, unique in its cloud
+	Address string `yaml:"address"`  // IP address or name
+	Port    int    `yaml:"port"`     // 0 means 22
+	User    string `yaml:"user"`     // "" means root
+	KeyFile string `yaml:"key_file"` // private SSH key without a passphrase
+	HostKey string `yaml:"host_key"` // the machine's own key, such as "ssh-ed25519 AAAA…"
+	Sudo    bool   `yaml:"sudo"`     // user becomes root with sudo -n
 }
 
 // DefaultConfig works without a file: this machine is the cloud, and fake_driver serves the documented examples.
@@ -86,6 +98,7 @@ func DefaultConfig() Config {
 		LogLevel:    "info",
 		Clouds: map[string]CloudConfig{
 			"nspawn":      {Engine: "nspawn", Bridge: "reeve0", Subnet: "10.66.0.0/24"},
+			"static":      {Engine: "static"},
 			"fake_driver": {Engine: "fake"},
 		},
 		DefaultCloud: "nspawn",
@@ -247,6 +260,12 @@ func (c *Config) Validate() error {
 		cloud := c.Clouds[name]
 		switch cloud.Engine {
 		case "fake":
+		case "static":
+			for i, h := range cloud.Hosts {
+				if h.Name == "" || h.Address == "" || h.KeyFile == "" || h.HostKey == "" {
+					bad("clouds.%s.hosts[%d]: name, address, key_file and host_key are needed", name, i)
+				}
+			}
 		case "nspawn":
 			if p, err := netip.ParsePrefix(cloud.Subnet); cloud.Subnet != "" && (err != nil || !p.Addr().Is4() || p.Bits() > 29) {
 				bad("clouds.%s.subnet: %q is no IPv4 prefix of at least /29", name, cloud.Subnet)
@@ -255,7 +274,7 @@ func (c *Config) Validate() error {
 				bad("clouds.%s.bridge: %q is longer than 15 characters", name, cloud.Bridge)
 			}
 		default:
-			bad("clouds.%s.engine: %q is none of fake, nspawn", name, cloud.Engine)
+			bad("clouds.%s.engine: %q is none of fake, nspawn, static", name, cloud.Engine)
 		}
 	}
 	has := func(name string) bool { _, ok := c.Clouds[name]; return ok }

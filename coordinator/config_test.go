@@ -36,7 +36,7 @@ func TestLaterSourcesWin(t *testing.T) {
 		"the environment wins over the file": c.Listen == ":2" && slices.Equal(c.HostedZones, []string{"env", "env2"}),
 		"a flag wins over both":              c.LogLevel == "debug",
 		"a flag that says zero wins, too":    c.MaxApps == 0 && c.ListenPlain == "" && !c.AllowPlain,
-		"what nobody says is the default":    c.DefaultCloud == "nspawn" && len(c.Clouds) == 2,
+		"what nobody says is the default":    c.DefaultCloud == "nspawn" && len(c.Clouds) == 3,
 	} {
 		if !ok {
 			t.Errorf("%s: got %+v", what, c)

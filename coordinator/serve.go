@@ -22,6 +22,7 @@ import (
 
 	"github.com/reeve-paas/reeve/coordinator/agents"
 	"github.com/reeve-paas/reeve/coordinator/api"
+	"github.com/reeve-paas/reeve/coordinator/api/enroll"
 	"github.com/reeve-paas/reeve/coordinator/api/gandi"
 	"github.com/reeve-paas/reeve/coordinator/api/orchestrator"
 	"github.com/reeve-paas/reeve/coordinator/api/tsuru"
@@ -218,12 +219,17 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	}
 	tsuruDialect := tsuru.New(tsuru.Options{Core: c.core, Auth: c.auth, Mail: mailer, Log: c.log, PublicURL: c.cfg.PublicURL, GitHost: c.cfg.GitHost,
 		TokenTTL: c.cfg.TokenTTL, NoRegistration: c.cfg.NoRegistration, JSONStreams: c.cfg.JSONStreams})
+	enrollment := enroll.Options{Core: c.core, Log: c.log, Package: func(family string) (string, error) { return agentPackageFor(c.cfg, family) }}
+	if c.cfg.Listen != "" {
+		enrollment.CA = c.ca.Certificate()
+	}
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself
 		api.Mount{Name: "graph", Prefixes: []string{"/graph"}, Dialect: graphs},
 		api.Mount{Name: "blob", Prefixes: []string{strings.TrimSuffix(release.Prefix, "/")}, Dialect: c.files, MaxBody: -1, Quiet: true}, // it limits bodies itself
 		orchestratorDialect.Mount(),
 		tsuruDialect.Mount(),
+		enroll.New(enrollment).Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
 	)
 	if err != nil {

@@ -7,11 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/reeve-paas/reeve/coordinator/cloud"
 	"github.com/reeve-paas/reeve/coordinator/cloud/fake"
 	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
+	"github.com/reeve-paas/reeve/coordinator/cloud/static"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -51,6 +54,12 @@ func openClouds(ctx context.Context, cfg Config, log *slog.Logger) (set *cloud.S
 				d = anonymous{driver}
 			}
 			drivers = append(drivers, cloud.Named{Name: name, Driver: d})
+		case "static":
+			driver, err := static.Open(ctx, staticOptions(cfg, name, c, log))
+			if err != nil {
+				return nil, closeAll, fmt.Errorf("cloud %s: %w", name, err)
+			}
+			drivers = append(drivers, cloud.Named{Name: name, Driver: driver})
 		default:
 			return nil, closeAll, fmt.Errorf("cloud %s: unknown engine %q", name, c.Engine)
 		}
@@ -67,6 +76,40 @@ func nspawnOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) (ns
 	var err error
 	o.Subnet, err = netip.ParsePrefix(c.Subnet)
 	return o, err
+}
+
+func staticOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) static.Options {
+	o := static.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Anonymous: c.AllowAnonymous, Log: log}
+	o.Package = func(family, arch string) (string, error) {
+		if arch != machineArch() {
+			return "", core.Errorf(core.Unsupported, core.ObjNode, "there is no agent for %s machines here, only for %s", arch, machineArch())
+		}
+		return agentPackageFor(cfg, family)
+	}
+	for _, h := range c.Hosts {
+		o.Hosts = append(o.Hosts, static.Host(h))
+	}
+	return o
+}
+
+// machineArch is this program's architecture as uname -m says it; the agent's packages beside us are for the same.
+func machineArch() string {
+	if runtime.GOARCH == "arm64" {
+		return "aarch64"
+	}
+	return "x86_64"
+}
+
+// agentPackageFor finds the agent's package of a family, "deb" or "rpm", for enrolment and downloads.
+//
+// Errors: unsupported (there is none)
+func agentPackageFor(cfg Config, family string) (string, error) {
+	deb := agentPackage(cfg)
+	path := strings.TrimSuffix(deb, ".deb") + "." + family
+	if _, err := os.Stat(path); deb == "" || err != nil {
+		return "", core.Errorf(core.Unsupported, core.ObjNode, "there is no .%s package of the agent here; agent_package names the .deb, and the .rpm lies beside it", family)
+	}
+	return path, nil
 }
 
 // anonymous opens a driver to callers without a token, as its configuration asks.

@@ -299,6 +299,9 @@ func (c *Core) setUpApplication(ctx context.Context, run *operation.Run) error {
 		}
 		params.Env = databaseEnv(si, secret.Database)
 	}
+	if err := c.noteService(ctx, h, "apache"); err != nil { // a new virtual host starts it
+		return classified(err, Internal, ObjNode, "prepare the web server")
+	}
 	paths, err := h.agent.CreateApp(ctx, params)
 	if err != nil {
 		return classified(err, Internal, ObjNode, "make the application and the login")
@@ -306,11 +309,14 @@ func (c *Core) setUpApplication(ctx context.Context, run *operation.Run) error {
 	if _, err := h.agent.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: h.node.Name, Port: "80", Template: nodeVHost(h.node, paths)}); err != nil {
 		return classified(err, Internal, ObjNode, "make the virtual host")
 	}
-	return classified(c.startForUser(ctx, h, "apache"), Internal, ObjNode, "start the web server")
+	return classified(startForGood(ctx, h.agent, "apache"), Internal, ObjNode, "start the web server")
 }
 
 func (c *Core) setUpDatabase(ctx context.Context, h handedOver, si ServiceInstance, password string) error {
-	if err := c.startForUser(ctx, h, si.Engine); err != nil {
+	if err := c.noteService(ctx, h, si.Engine); err != nil {
+		return classified(err, Internal, ObjNode, "prepare the database server")
+	}
+	if err := startForGood(ctx, h.agent, si.Engine); err != nil {
 		return classified(err, Internal, ObjNode, "start the database server")
 	}
 	if err := h.agent.CreateDatabase(ctx, si.Engine, agentapi.CreateDatabaseParams{Name: si.Database}); err != nil {
@@ -334,31 +340,25 @@ func nodeVHost(n Node, paths agentapi.AppPaths) string {
 	return strings.Replace(text, "<VirtualHost *:80>", "<VirtualHost *:80 "+net.JoinHostPort(host, "80")+">", 1)
 }
 
-// startForUser starts a service of the node. One that did not run is noted before, so that it is stopped when the node
-// comes back: a machine's own services are its own business.
-func (c *Core) startForUser(ctx context.Context, h handedOver, service string) error {
+// noteService enables a service of the node that does not run yet, and writes down that it did not, before anything starts
+// it: so it is stopped when the node comes back. A machine's own services are its own business.
+func (c *Core) noteService(ctx context.Context, h handedOver, service string) error {
 	var status int
-	if err := h.agent.Call(ctx, service+".get_service_status", struct{}{}, &status); err != nil {
+	if err := h.agent.Call(ctx, service+".get_service_status", struct{}{}, &status); err != nil || status == 0 {
 		return err
 	}
-	if status != 0 {
-		// Fails where the service is not installed, before anything is noted.
-		if err := h.agent.EnableService(ctx, agentapi.EnableServiceParams{Service: service}); err != nil {
-			return err
-		}
-		err := c.Store.Update(ctx, func(tx Tx) error {
-			a, err := allocationNumbered(tx, h.row.Cloud, h.row.Num)
-			if err != nil || slices.Contains(a.Services, service) {
-				return err
-			}
-			a.Services = append(a.Services, service)
-			return tx.PutAllocation(&a)
-		})
-		if err != nil {
-			return err
-		}
+	// Fails where the service is not installed, before anything is written down.
+	if err := h.agent.EnableService(ctx, agentapi.EnableServiceParams{Service: service}); err != nil {
+		return err
 	}
-	return startForGood(ctx, h.agent, service)
+	return c.Store.Update(ctx, func(tx Tx) error {
+		a, err := allocationNumbered(tx, h.row.Cloud, h.row.Num)
+		if err != nil || slices.Contains(a.Services, service) {
+			return err
+		}
+		a.Services = append(a.Services, service)
+		return tx.PutAllocation(&a)
+	})
 }
 
 func (c *Core) handOver(ctx context.Context, run *operation.Run) error {

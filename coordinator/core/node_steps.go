@@ -15,6 +15,7 @@ import (
 const (
 	OpNodeCreate   = "node.create"
 	OpNodeDestroy  = "node.destroy"
+	OpNodeEnroll   = "node.enroll"
 	OpNodeAssign   = "node.assign"
 	OpNodeRelease  = "node.release"
 	OpRouterCreate = "router.create"
@@ -40,6 +41,11 @@ func (c *Core) nodeOperations() []operation.Definition {
 		{Kind: OpNodeDestroy, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 5 * time.Minute},
 			{Name: "destroy node", Do: c.destroyNode, Timeout: 5 * time.Minute},
+		}},
+		{Kind: OpNodeEnroll, Steps: []operation.Step{
+			{Name: "adopt machine", Do: c.adoptNode, Undo: c.destroyNode},
+			{Name: "enroll agent", Do: c.awaitAgent, Timeout: 5 * time.Minute},
+			{Name: "enter the pool", Do: c.poolNode},
 		}},
 		{Kind: OpNodeAssign, Steps: []operation.Step{
 			{Name: "claim", Do: func(context.Context, *operation.Run) error { return nil }, Undo: c.takeBack, Timeout: 5 * time.Minute},
@@ -206,6 +212,9 @@ func (c *Core) removeNode(ctx context.Context, n Node, cloud Cloud) error {
 			return err
 		}
 	}
+	if cloud.Info().Permanent {
+		c.askToLeave(ctx, n)
+	}
 	ids := []string{}
 	if n.CloudID != "" {
 		ids = append(ids, n.CloudID)
@@ -225,20 +234,21 @@ func (c *Core) removeNode(ctx context.Context, n Node, cloud Cloud) error {
 			return cloudFailure(err, Unavailable, ObjNode, "destroy the node")
 		}
 	}
-	return c.Store.Update(ctx, func(tx Tx) error {
-		rows, err := tx.Allocations(n.Cloud)
-		if err != nil {
-			return err
-		}
-		for _, a := range rows {
-			if a.NodeID == n.CloudID && n.CloudID != "" {
-				if err := tx.DeleteAllocation(a.Num); err != nil {
-					return err
-				}
-			}
-		}
-		return tx.DeleteNode(n.ID)
-	})
+	return c.Store.Update(ctx, func(tx Tx) error { return forgetNode(tx, n) })
+}
+
+// askToLeave lets the agent of a machine that its administrator enrolled forget us; there is no other way in. One that does
+// not answer is left with a key that nobody has any more.
+func (c *Core) askToLeave(ctx context.Context, n Node) {
+	agent, err := c.Agents.Agent(n)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		err = agent.Call(ctx, "deploy.leave", struct{}{}, nil)
+	}
+	if err != nil {
+		c.Log.Info("the agent of a node that goes was not told", "node", n.Name, "err", err)
+	}
 }
 
 // cloudFailure is classified for a cloud's failure: a busy cloud is one to try again.

@@ -90,7 +90,7 @@ func checkNodeSpec(ctx context.Context, cloud Cloud, spec NodeSpec) error {
 func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cloudName string, spec NodeSpec) (CloudNode, error) {
 	node := c.newNode(p.Account.ID, cloudName, spec.ImageID, spec.SizeID, RoleApp)
 	if node.Name = spec.Name; !goodNodeName(spec.Name) {
-		return CloudNode{}, Errorf(Invalid, ObjNode, "a node's name has lower-case letters, digits and dashes, at most 63, and no dash at its ends")
+		return CloudNode{}, errNodeName
 	}
 	err := c.Store.Update(ctx, func(tx Tx) error {
 		node.Num = 0
@@ -102,12 +102,8 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 			}
 			np.PublicKey = key.PublicKey
 		}
-		taken, err := tx.Nodes(NodeFilter{Cloud: cloudName})
-		if err != nil {
+		if err := nodeNameFree(tx, cloudName, node.Name); err != nil {
 			return err
-		}
-		if slices.ContainsFunc(taken, func(n Node) bool { return n.Name == node.Name }) {
-			return Errorf(Exists, ObjNode, "a node of this name exists")
 		}
 		if err := tx.PutNode(&node); err != nil {
 			return err
@@ -141,7 +137,7 @@ func createFailure(r Reader, id NodeID) error {
 	}
 	for _, op := range ops {
 		if op.Kind == OpNodeCreate && op.Status.Final() {
-			return Errorf(Unavailable, ObjNode, "the node could not be created: %s", op.Error)
+			return Errorf(Unavailable, ObjOperation, "the node could not be created: %s", op.Error)
 		}
 	}
 	return nil
@@ -187,6 +183,8 @@ func (c *Core) enqueueNodeSecret(tx Tx, p Principal, action, kind string, np nod
 }
 
 var nodeNamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+var errNodeName = Errorf(Invalid, ObjNode, "a node's name has lower-case letters, digits and dashes, at most 63, and no dash at its ends")
 
 func goodNodeName(name string) bool { return nodeNamePattern.MatchString(name) }
 
@@ -293,7 +291,7 @@ func (c *Core) stopStoredNode(ctx context.Context, p Principal, action, cloudNam
 			return false, err
 		}
 		if last := ops[len(ops)-1]; last.Status == operation.StatusFailed {
-			return false, Errorf(Unavailable, ObjNode, "%s", last.Error)
+			return false, Errorf(Unavailable, ObjOperation, "the node could not be destroyed: %s", last.Error)
 		}
 		return false, nil
 	})

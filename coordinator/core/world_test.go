@@ -374,7 +374,7 @@ func (a agentOf) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 }
 
 func (a agentOf) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error) {
-	return "", a.do(ctx, "CreateVHost", func(h *host) error { h.vhosts[p.Hostname] = p.Template; return nil })
+	return "", a.do(ctx, "CreateVHost", func(h *host) error { h.vhosts[p.Hostname], h.started["apache"] = p.Template, true; return nil })
 }
 
 func (a agentOf) DeleteVHosts(ctx context.Context, p agentapi.DeleteVHostsParams) error {

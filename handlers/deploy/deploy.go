@@ -60,6 +60,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"enable_service":  handlers.Func("enable_service", s.EnableService),
 		"disable_service": handlers.Func("disable_service", s.DisableService),
 		"prepare_router":  handlers.Func("prepare_router", s.PrepareRouter),
+		"leave":           handlers.Func("leave", s.Leave),
 	}
 }
 

@@ -69,7 +69,7 @@ func reasonOf(err error) reason {
 			return refined
 		}
 	}
-	if why.message == "" {
+	if why.message == "" || e.Object == core.ObjOperation { // an operation's reason is for people
 		why.message = e.Msg
 	}
 	return why
