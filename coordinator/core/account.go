@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // AccountID is opaque.
 type AccountID string
@@ -15,7 +18,19 @@ type Account struct {
 	Admin        bool
 	Active       bool
 	CreatedAt    time.Time
+
+	// What the Director's users have besides.
+	Username    string // another login name, unique; "" for accounts made elsewhere
+	FirstName   string
+	LastName    string
+	Affiliation string
+	UUID        string // unique unless ""
+	OpenID      string
+	Credit      int64 // hours of nodes left; see credit.go
 }
+
+// LoginName is what the account is called where people log in.
+func (a Account) LoginName() string { return cmp.Or(a.Username, a.Email) }
 
 // CredentialKind tells credentials apart.
 type CredentialKind string
@@ -39,11 +54,22 @@ type Credential struct {
 	Revoked   bool
 }
 
+// Certificate is one that was issued to an account, for itself or for one of its services.
+type Certificate struct {
+	Serial    string // hexadecimal, unique
+	AccountID AccountID
+	Role      string // "user", "manager" or "agent"
+	Service   int64  // App.Num; 0 for a user's
+	CreatedAt time.Time
+	EndsAt    time.Time
+	RevokedAt time.Time // zero: it counts
+}
+
 // Principal is who calls.
 type Principal struct {
 	Account   Account // zero when anonymous
 	App       AppID   // not "" for a program inside an app: it may do things to that app and to nothing else
-	Via       string  // "api_key", "token", "app_token", "anonymous", "local"
+	Via       string  // "api_key", "token", "app_token", "password", "certificate", "anonymous", "local"
 	From      string  // remote address
 	RequestID string
 	Dialect   string

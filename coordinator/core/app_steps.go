@@ -48,6 +48,7 @@ func (c *Core) appOperations() []operation.Definition {
 			{Name: "remove from the pool", Do: c.removeFromPool, Timeout: 5 * time.Minute},
 			{Name: "destroy volumes", Do: c.destroyVolumes, Timeout: 5 * time.Minute},
 			{Name: "drop releases", Do: c.dropReleases, Timeout: time.Minute},
+			{Name: "release address", Do: c.releaseAddress},
 			{Name: "forget app", Do: c.forgetApp},
 		}},
 	}

@@ -84,6 +84,9 @@ func (c *Core) DeleteApp(ctx context.Context, p Principal, num int64) (operation
 		if err := tx.PutApp(&app); err != nil {
 			return err
 		}
+		if err := tx.RevokeCertificates(app.AccountID, app.Num, c.now()); err != nil {
+			return err
+		}
 		params, err := json.Marshal(appParams{AppID: app.ID, AppNum: app.Num, Name: app.Name})
 		if err != nil {
 			return err

@@ -66,6 +66,15 @@ type GrowCloud interface {
 	GrowVolume(ctx context.Context, volumeID string, sizeBytes int64) (CloudVolume, error)
 }
 
+// AddressCloud is a Cloud whose network has addresses for the coordinator itself, beside its nodes': a service's manager
+// answers at one. Both methods are idempotent by key.
+type AddressCloud interface {
+	Cloud
+	// ReserveAddress makes an address of the nodes' network one of this machine, also after a restart of it.
+	ReserveAddress(ctx context.Context, key string) (string, error)
+	ReleaseAddress(ctx context.Context, key string) error
+}
+
 // CloudInfo describes a driver. Capabilities are data, not type switches in callers.
 type CloudInfo struct {
 	Type      string // driver type, e.g. "dummy", "nspawn"

@@ -41,6 +41,10 @@ type Options struct {
 	SSHKeys         []string                              // let in as root on every node
 	PoolNodes       int                                   // nodes that apps share; 0 means 2
 	PoolSize        string                                // of each; "" means the first with 1 GiB of memory
+
+	ServiceKinds []ServiceKind                  // nil: DefaultServiceKinds
+	ServiceZone  string                         // managed services get names below it on the routers; "": none
+	Uptime       func() (string, time.Duration) // names this boot of the machine and how long it is up; nil: of this process
 }
 
 // Core is the one set of rules under every dialect. Its methods may be called from any goroutine.
@@ -67,6 +71,13 @@ func New(o Options) *Core {
 	if o.Types == nil {
 		o.Types = DefaultTypes()
 	}
+	if o.ServiceKinds == nil {
+		o.ServiceKinds = DefaultServiceKinds()
+	}
+	if o.Uptime == nil {
+		boot, start := randomHex(8), time.Now()
+		o.Uptime = func() (string, time.Duration) { return boot, time.Since(start) }
+	}
 	if o.MaxDiskGB == 0 {
 		o.MaxDiskGB = 1000
 	}
@@ -86,7 +97,8 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
-	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.rollOperations(), c.nodeOperations())
+	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.rollOperations(), c.nodeOperations(), c.serviceOperations(),
+		c.applicationOperations())
 }
 
 func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }

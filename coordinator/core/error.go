@@ -57,6 +57,12 @@ const (
 	ObjEnrollment Object = "enrolment token"
 	ObjTeam       Object = "team"
 	ObjKey        Object = "key"
+
+	ObjService     Object = "service"
+	ObjApplication Object = "application"
+	ObjCode        Object = "code version"
+	ObjCredit      Object = "credit"
+	ObjCertificate Object = "certificate"
 )
 
 // Error is a classified failure.

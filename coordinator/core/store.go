@@ -20,6 +20,7 @@ type Store interface {
 type Reader interface {
 	Account(id AccountID) (Account, error)
 	AccountByEmail(email string) (Account, error)
+	AccountByUsername(name string) (Account, error) // exactly
 	Accounts() ([]Account, error)
 	Credential(hash [32]byte) (Credential, error)
 	Credentials(account AccountID) ([]Credential, error)
@@ -67,6 +68,22 @@ type Reader interface {
 	Allocations(cloud string) ([]Allocation, error)
 	KeyPairs(account AccountID) ([]KeyPair, error) // in the order they were made
 	Enrollment(hash [32]byte) (Enrollment, error)
+	Certificate(serial string) (Certificate, error)
+	Application(num int64) (Application, error)
+	// Applications lists by ascending Num.
+	Applications(account AccountID) ([]Application, error)
+	ManagedService(app AppID) (ManagedService, error)
+	// ManagedServices lists by ascending App.Num; "" means every account.
+	ManagedServices(account AccountID) ([]ManagedService, error)
+	ServiceEvents(app AppID) ([]ServiceEvent, error) // oldest first
+	// CodeVersions lists without archives, newest first.
+	CodeVersions(app AppID) ([]CodeVersion, error)
+	CodeVersion(app AppID, num int64) (CodeVersion, error)
+	// Leases lists by ascending number of the node.
+	Leases(app AppID) ([]Lease, error)
+	// OwingApps lists the numbers of apps that have a lease with PaidUntil <= at, ascending.
+	OwingApps(at time.Duration) ([]int64, error)
+	BillingClock() (BillingClock, error)
 	// Samples lists a node's samples with from <= At < to, oldest first.
 	Samples(node NodeID, from, to time.Time) ([]Sample, error)
 
@@ -124,6 +141,22 @@ type Tx interface {
 	DeleteSSHKey(num int64) error
 	DeleteTeam(name string) error
 	DeleteAppTeam(app AppID, team string) error
+	// TakeCredit lowers an account's credit by n and says whether there was so much; if not, nothing changes.
+	TakeCredit(account AccountID, n int) (bool, error)
+	GiveCredit(account AccountID, n int) error
+	AddCertificate(Certificate) error // a serial that is known is Exists
+	// RevokeCertificates revokes what an account was issued for one of its services, or for itself when service is 0.
+	RevokeCertificates(account AccountID, service int64, at time.Time) error
+	PutApplication(*Application) error
+	PutManagedService(ManagedService) error // deleted with its app, as are the next four
+	AddServiceEvent(AppID, ServiceEvent) error
+	AddCodeVersion(*CodeVersion) error // fills in Num
+	PutLease(Lease) error              // deleted with its node, too
+	PutBillingClock(BillingClock) error
+
+	DeleteApplication(num int64) error
+	DeleteCodeVersion(num int64) error
+	DeleteLease(NodeID) error
 	DeleteApp(AppID) error
 	DeleteNode(NodeID) error
 	DeleteRoute(id string) error

@@ -32,6 +32,8 @@ type Driver struct {
 
 	mu    sync.Mutex // protects the fields below
 	nodes map[string]*node
+	// addresses that are the host's own, by key; see address.go
+	addresses map[string]netip.Addr
 	// volumeMu serialises changes of volumes; a node's lock may be held when it is taken, never the other way round.
 	volumeMu sync.Mutex
 }
@@ -107,6 +109,9 @@ func (d *Driver) start(ctx context.Context) error {
 		return err
 	}
 	raiseInotify()
+	if err := d.loadAddresses(); err != nil {
+		return core.Wrap(core.Unavailable, core.ObjCloud, err, "read the addresses")
+	}
 	if err := d.ensureNetwork(ctx); err != nil {
 		return core.Wrap(core.Unavailable, core.ObjCloud, err, "set up the bridge %s", d.opts.Bridge)
 	}
@@ -258,10 +263,7 @@ func (d *Driver) findKeyLocked(key string) *node {
 
 // freeAddrLocked finds an address no node has. The first is the host's, the last is the broadcast address.
 func (d *Driver) freeAddrLocked() (netip.Prefix, error) {
-	taken := map[netip.Addr]bool{}
-	for _, n := range d.nodes {
-		taken[n.addr] = true
-	}
+	taken := d.takenLocked()
 	for addr := d.Gateway().Next(); d.opts.Subnet.Contains(addr.Next()); addr = addr.Next() {
 		if !taken[addr] {
 			return netip.PrefixFrom(addr, d.opts.Subnet.Bits()), nil

@@ -31,6 +31,9 @@ func (d *Driver) ensureNetwork(ctx context.Context) error {
 	if fresh {
 		d.rejoin(bridge)
 	}
+	if err := d.restoreAddresses(); err != nil {
+		return err
+	}
 	if err := setSysctl(forwardFile, "1"); err != nil {
 		return err
 	}

@@ -9,14 +9,17 @@ import (
 )
 
 const (
-	accountColumns = `num, id, handle, email, password_hash, admin, active, created_at`
+	accountColumns = `num, id, handle, email, password_hash, admin, active, created_at, username, first_name, last_name, affiliation, uuid,
+		openid, credit`
 	accountByID    = `SELECT ` + accountColumns + ` FROM account WHERE id = ?`
 	accountByEmail = `SELECT ` + accountColumns + ` FROM account WHERE email_key = ?`
+	accountByName  = `SELECT ` + accountColumns + ` FROM account WHERE username = ?`
 	accountList    = `SELECT ` + accountColumns + ` FROM account ORDER BY num`
-	accountInsert  = `INSERT INTO account (id, handle, email, email_key, password_hash, admin, active, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	accountInsert  = `INSERT INTO account (id, handle, email, email_key, password_hash, admin, active, created_at, username,
+		first_name, last_name, affiliation, uuid, openid, credit) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	// Credit changes by TakeCredit and GiveCredit alone: whoever replaces an account may have read an older amount.
 	accountUpdate = `UPDATE account SET id = ?, handle = ?, email = ?, email_key = ?, password_hash = ?, admin = ?, active = ?,
-		created_at = ? WHERE num = ?`
+		created_at = ?, username = ?, first_name = ?, last_name = ?, affiliation = ?, uuid = ?, openid = ? WHERE num = ?`
 
 	credentialColumns = `hash, kind, account_id, app_id, created_at, expires_at, revoked`
 	credentialByHash  = `SELECT ` + credentialColumns + ` FROM credential WHERE hash = ?`
@@ -28,7 +31,8 @@ const (
 
 func scanAccount(_ *tx, row scanner, a *core.Account) error {
 	return row.Scan((*number)(&a.Num), (*text)(&a.ID), (*text)(&a.Handle), (*text)(&a.Email), (*text)(&a.PasswordHash),
-		(*flag)(&a.Admin), (*flag)(&a.Active), (*micros)(&a.CreatedAt))
+		(*flag)(&a.Admin), (*flag)(&a.Active), (*micros)(&a.CreatedAt), (*text)(&a.Username), (*text)(&a.FirstName), (*text)(&a.LastName),
+		(*text)(&a.Affiliation), (*text)(&a.UUID), (*text)(&a.OpenID), (*number)(&a.Credit))
 }
 
 func (t *tx) Account(id core.AccountID) (core.Account, error) {
@@ -39,6 +43,10 @@ func (t *tx) AccountByEmail(email string) (core.Account, error) {
 	return one(t, core.ObjAccount, scanAccount, accountByEmail, strings.ToLower(email))
 }
 
+func (t *tx) AccountByUsername(name string) (core.Account, error) {
+	return one(t, core.ObjAccount, scanAccount, accountByName, name)
+}
+
 func (t *tx) Accounts() ([]core.Account, error) {
 	return list(t, core.ObjAccount, scanAccount, accountList)
 }
@@ -47,8 +55,12 @@ func (t *tx) PutAccount(a *core.Account) error {
 	if a.ID == "" {
 		a.ID = core.AccountID(store.NewID())
 	}
-	return t.put(core.ObjAccount, &a.Num, accountInsert, accountUpdate, string(a.ID), a.Handle, a.Email,
-		strings.ToLower(a.Email), a.PasswordHash, flagValue(a.Admin), flagValue(a.Active), timeValue(a.CreatedAt))
+	args := []any{string(a.ID), a.Handle, a.Email, strings.ToLower(a.Email), a.PasswordHash, flagValue(a.Admin), flagValue(a.Active),
+		timeValue(a.CreatedAt), a.Username, a.FirstName, a.LastName, a.Affiliation, a.UUID, a.OpenID}
+	if a.Num == 0 {
+		args = append(args, a.Credit)
+	}
+	return t.put(core.ObjAccount, &a.Num, accountInsert, accountUpdate, args...)
 }
 
 func scanCredential(_ *tx, row scanner, c *core.Credential) error {
