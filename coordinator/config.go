@@ -58,6 +58,11 @@ type Config struct {
 	Resolver    string   `yaml:"resolver"`     // host:port asked for that proof; "" means the system's
 	MaxApps     int      `yaml:"max_apps"`     // per account; 0 means no limit
 	MaxUnits    int      `yaml:"max_units"`    // per app; 0 means no limit
+
+	DirectorListen    string `yaml:"director_listen"`     // TLS, for the ConPaaS Director's API
+	DirectorMaxCredit int64  `yaml:"director_max_credit"` // of a user that somebody makes for themselves; 0 or less means 50
+	DirectorClosed    bool   `yaml:"director_closed"`     // nobody makes a user for themselves
+	ServiceZone       string `yaml:"service_zone"`        // services get names in it on the routers; "" means none
 }
 
 // MailConfig says how messages leave. Without a relay they are kept in the outbox folder of the data directory.
@@ -108,6 +113,9 @@ func DefaultConfig() Config {
 		AdminTeam:    "admin",
 		TokenTTL:     7 * 24 * time.Hour,
 		Mail:         MailConfig{From: "reeve@localhost"},
+
+		DirectorListen:    ":5555",
+		DirectorMaxCredit: 50,
 	}
 }
 
@@ -135,6 +143,10 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.DurationVar(&c.TokenTTL, "token-ttl", c.TokenTTL, "how long a login through the tsuru API lasts")
 	f.IntVar(&c.MaxUnits, "max-units", c.MaxUnits, "units per app; 0 means no limit")
 	f.IntVar(&c.MaxApps, "max-apps", c.MaxApps, "apps per account; 0 means no limit")
+	f.StringVar(&c.DirectorListen, "director-listen", c.DirectorListen, "address of the ConPaaS Director's listener; empty turns it off")
+	f.Int64Var(&c.DirectorMaxCredit, "director-max-credit", c.DirectorMaxCredit, "most credit a new user of the Director may ask for")
+	f.BoolVar(&c.DirectorClosed, "director-closed", c.DirectorClosed, "let nobody make a user of the Director by themselves")
+	f.StringVar(&c.ServiceZone, "service-zone", c.ServiceZone, "zone in which services get names on the routers; empty means none")
 }
 
 // loadConfig reads file, environment and flags, each over the one before. Only an explicitly named file must exist.
@@ -233,7 +245,7 @@ func (c *Config) Validate() error {
 	if c.DataDir == "" {
 		bad("data_dir: a directory is needed")
 	}
-	for _, setting := range [][2]string{{"listen", c.Listen}, {"listen_plain", c.ListenPlain}, {"resolver", c.Resolver}} {
+	for _, setting := range [][2]string{{"listen", c.Listen}, {"listen_plain", c.ListenPlain}, {"resolver", c.Resolver}, {"director_listen", c.DirectorListen}} {
 		if _, _, err := net.SplitHostPort(setting[1]); setting[1] != "" && err != nil {
 			bad("%s: %w", setting[0], err)
 		}

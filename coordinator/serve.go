@@ -104,6 +104,7 @@ type coordinator struct {
 	ca          *authority.Authority // nil without a TLS listener
 	files       *release.Files
 	server      *api.Server
+	director    *directorServer // nil: it does not listen
 	closeClouds func() error
 }
 
@@ -134,7 +135,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
-		HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits,
+		HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -170,7 +171,7 @@ func hashLogin(password string) (string, error) {
 func (c *coordinator) openFiles() (err error) {
 	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.agentURL}
 	if c.cfg.Listen != "" {
-		if c.ca, err = authority.Open(c.cfg.DataDir, c.sealer, nil); err != nil {
+		if c.ca, err = authority.Open(c.cfg.DataDir, authority.Listeners, c.sealer, nil); err != nil {
 			return err
 		}
 		o.CACert = c.ca.Certificate()
@@ -244,6 +245,9 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	if c.server, err = api.NewServer(o); err != nil {
 		return err
 	}
+	if c.director, err = c.newDirector(registry); err != nil {
+		return err
+	}
 	return c.server.Listen()
 }
 
@@ -299,7 +303,7 @@ func (c *coordinator) Run(ctx context.Context) error {
 		c.log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	defer stopWatchdog()
-	return runAll(ctx, c.server.Run, c.engine.Run, c.core.Run, c.core.RunHealers, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
+	return runAll(ctx, c.server.Run, c.director.Run, c.engine.Run, c.core.Run, c.core.RunHealers, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
 		return c.agents.Watch(ctx, c.store)
 	})
 }
@@ -309,6 +313,7 @@ func (c *coordinator) Close() error {
 	if c.server != nil {
 		c.server.Close()
 	}
+	c.director.Close()
 	return errors.Join(c.closeClouds(), c.base.Close())
 }
 

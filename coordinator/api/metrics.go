@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -48,12 +49,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.refused} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
+	var errs [4]error
+	m.requests, errs[0] = register(reg, m.requests)
+	m.duration, errs[1] = register(reg, m.duration)
+	m.inFlight, errs[2] = register(reg, m.inFlight)
+	m.refused, errs[3] = register(reg, m.refused)
+	return m, errors.Join(errs[:]...)
+}
+
+// register registers a collector, or finds the one of an earlier handler: listeners with other rules count together.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) (C, error) {
+	err := reg.Register(c)
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if old, ok := there.ExistingCollector.(C); ok {
+			return old, nil
 		}
 	}
-	return m, nil
+	return c, err
 }
 
 func (m *metrics) observe(dialect, route string, code int, took time.Duration) {

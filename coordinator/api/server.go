@@ -27,6 +27,10 @@ type ServerOptions struct {
 	PlainAddr  string
 	AllowPlain bool
 
+	// OneRequest is for clients that read an answer to the end of the stream: HTTP/1 only, and every answer closes its
+	// connection.
+	OneRequest bool
+
 	HeaderTimeout time.Duration // to read a request's header; 0 means 10 s
 	ReadTimeout   time.Duration // to read a whole request; 0 means 5 min, because releases are uploaded
 	WriteStall    time.Duration // for a client to take the next bytes of an answer; 0 means 60 s. Streams may pause longer
@@ -88,7 +92,7 @@ func (s *Server) Listen() error {
 			return fmt.Errorf("listen for HTTPS: %w", err)
 		}
 		s.tlsAddr = l.Addr()
-		s.listeners = append(s.listeners, tls.NewListener(s.stalling(l), withProtocols(s.o.TLS)))
+		s.listeners = append(s.listeners, tls.NewListener(s.stalling(l), s.protocols(s.o.TLS)))
 	}
 	if s.o.PlainAddr != "" {
 		l, err := net.Listen("tcp", s.o.PlainAddr)
@@ -134,12 +138,16 @@ func (c stallConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-func withProtocols(c *tls.Config) *tls.Config {
+func (s *Server) protocols(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS12
 	}
-	for _, p := range []string{"h2", "http/1.1"} {
+	protocols := []string{"h2", "http/1.1"}
+	if s.o.OneRequest {
+		protocols = protocols[1:]
+	}
+	for _, p := range protocols {
 		if !slices.Contains(c.NextProtos, p) {
 			c.NextProtos = append(c.NextProtos, p)
 		}
@@ -187,7 +195,11 @@ func (s *Server) Run(ctx context.Context) error {
 		TLSConfig:         s.o.TLS,                                             // makes net/http speak HTTP/2 on the TLS listener
 	}
 	if srv.TLSConfig != nil {
-		srv.TLSConfig = withProtocols(srv.TLSConfig)
+		srv.TLSConfig = s.protocols(srv.TLSConfig)
+	}
+	if s.o.OneRequest {
+		srv.SetKeepAlivesEnabled(false)
+		srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // not nil: no HTTP/2
 	}
 
 	serveCtx, failed := context.WithCancelCause(ctx)

@@ -15,6 +15,9 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
+// firstCredit is what an account starts with that nobody asked a credit for.
+const firstCredit = 50
+
 // Credentials let an account in. Whoever must not lose them can keep them before the account is made.
 type Credentials struct {
 	Password core.Secret
@@ -70,7 +73,7 @@ func (a *Auth) createAccount(ctx context.Context, email string, c Credentials, a
 	id := core.AccountID("acc-" + strings.ToLower(rand.Text()))
 	err = a.store.Update(ctx, func(tx core.Tx) error {
 		now := a.now().UTC()
-		account = core.Account{ID: id, Email: email, PasswordHash: hash, Admin: admin, Active: true, CreatedAt: now}
+		account = core.Account{ID: id, Email: email, PasswordHash: hash, Admin: admin, Active: true, CreatedAt: now, Credit: firstCredit}
 		switch _, err := tx.AccountByEmail(email); {
 		case err == nil:
 			return core.Errorf(core.Exists, core.ObjAccount, "an account with this e-mail address exists")
@@ -137,7 +140,8 @@ func (a *Auth) hash(password string, rule PasswordRule) (string, error) {
 	return string(hash), nil
 }
 
-// SetPassword replaces an account's password. Keys and tokens stay valid.
+// SetPassword replaces an account's password, and revokes the certificates that the old one fetched. Keys and tokens stay
+// valid.
 //
 // Errors: not_found, invalid (password)
 func (a *Auth) SetPassword(ctx context.Context, id core.AccountID, password string) error {
@@ -165,9 +169,15 @@ func (a *Auth) changeAccount(ctx context.Context, id core.AccountID, action stri
 		if err != nil {
 			return err
 		}
+		hash := account.PasswordHash
 		change(&account)
 		if err := tx.PutAccount(&account); err != nil {
 			return err
+		}
+		if account.PasswordHash != hash {
+			if err := tx.RevokeCertificates(id, 0, a.now().UTC()); err != nil {
+				return err
+			}
 		}
 		return a.audit(tx, id, action)
 	})

@@ -124,12 +124,11 @@ func principal(account core.Account, via core.CredentialKind, from string) core.
 	return core.Principal{Account: account, Via: string(via), From: from}
 }
 
-// Login checks a password. The user name is the account's e-mail address or its handle, without regard to case. Wrong
-// attempts are counted per account and address.
+// Login checks a password. The user name is the account's own, exactly, or its e-mail address or its handle, without regard
+// to case. Wrong attempts are counted per account and address.
 //
 // Errors: unauthenticated (unknown, wrong, not active), rate_limited, unavailable
 func (a *Auth) Login(ctx context.Context, username, password, from string) (core.Principal, error) {
-	username = strings.TrimSpace(username)
 	account, err := a.accountNamed(ctx, username)
 	known := err == nil
 	if err != nil && core.KindOf(err) != core.NotFound {
@@ -180,11 +179,16 @@ func passwordBytes(password string) []byte {
 	return []byte(base64.RawStdEncoding.EncodeToString(sum[:]))
 }
 
-// accountNamed finds an account by e-mail address or handle. Handles contain no "@", so that one look decides which.
+// accountNamed finds an account by user name, e-mail address or handle. Handles contain no "@", so that one look decides
+// which; no user name is somebody else's address or handle.
 func (a *Auth) accountNamed(ctx context.Context, username string) (core.Account, error) {
 	var found core.Account
 	err := a.store.View(ctx, func(r core.Reader) error {
 		var err error
+		if found, err = r.AccountByUsername(username); username != "" && (err == nil || core.KindOf(err) != core.NotFound) {
+			return err
+		}
+		username = strings.TrimSpace(username)
 		found, err = r.AccountByEmail(strings.ToLower(username))
 		if core.KindOf(err) != core.NotFound || strings.Contains(username, "@") {
 			return err

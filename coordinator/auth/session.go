@@ -63,7 +63,7 @@ func (a *Auth) ChangePassword(ctx context.Context, p core.Principal, old, passwo
 	return a.replacePassword(ctx, p.Account.ID, hash, sha256.Sum256([]byte(keep)), "account.password")
 }
 
-// replacePassword sets a password's hash and ends every login but one.
+// replacePassword sets a password's hash and ends every login but one, and the certificates that the old one fetched.
 func (a *Auth) replacePassword(ctx context.Context, id core.AccountID, hash string, keep [32]byte, action string) error {
 	err := a.store.Update(ctx, func(tx core.Tx) error {
 		account, err := tx.Account(id)
@@ -72,6 +72,9 @@ func (a *Auth) replacePassword(ctx context.Context, id core.AccountID, hash stri
 		}
 		account.PasswordHash = hash
 		if err := tx.PutAccount(&account); err != nil {
+			return err
+		}
+		if err := tx.RevokeCertificates(id, 0, a.now().UTC()); err != nil {
 			return err
 		}
 		credentials, err := tx.Credentials(id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -54,6 +55,17 @@ func (t memoryTx) AccountByEmail(email string) (core.Account, error) {
 	}
 	return core.Account{}, core.Errorf(core.NotFound, core.ObjAccount, "no account")
 }
+
+func (t memoryTx) AccountByUsername(name string) (core.Account, error) {
+	for _, a := range t.m.accounts {
+		if a.Username != "" && a.Username == name {
+			return a, nil
+		}
+	}
+	return core.Account{}, core.Errorf(core.NotFound, core.ObjAccount, "no account")
+}
+
+func (t memoryTx) RevokeCertificates(core.AccountID, int64, time.Time) error { return nil }
 
 func (t memoryTx) Accounts() ([]core.Account, error) {
 	var all []core.Account

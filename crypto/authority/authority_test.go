@@ -17,7 +17,7 @@ func open(t *testing.T, dir string, now func() time.Time) *Authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := Open(dir, sealer, now)
+	a, err := Open(dir, Listeners, sealer, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAuthority(t *testing.T) {
 		cert, _ := os.ReadFile(filepath.Join(other, "ca.crt"))
 		os.WriteFile(filepath.Join(dir, "ca.crt"), cert, 0o644)
 		sealer, _ := keyring.OpenSealer(filepath.Join(dir, "master.key"))
-		if _, err := Open(dir, sealer, nil); err == nil {
+		if _, err := Open(dir, Listeners, sealer, nil); err == nil {
 			t.Error("got no error")
 		}
 	})

@@ -1,0 +1,123 @@
+package director
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+func jsonNumber(n int64) string { return strconv.FormatInt(n, 10) }
+
+// codeID is a code version's name on this wire.
+func codeID(num int64) string { return fmt.Sprintf("code-%d", num) }
+
+func (c *managerCall) codeNumber() (int64, error) {
+	text, ok := strings.CutPrefix(c.text("codeVersionId"), "code-")
+	if !ok || !isNumber(text) {
+		return 0, core.Errorf(core.NotFound, core.ObjCode, "ERROR: Invalid codeVersionId")
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
+type codeVersion struct {
+	ID          string  `json:"codeVersionId"`
+	Filename    string  `json:"filename"`
+	Description string  `json:"description"`
+	Time        float64 `json:"time"`
+	Current     bool    `json:"current,omitempty"`
+}
+
+func (c *managerCall) listCodeVersions() (any, error) {
+	s, err := c.service()
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.m.o.Core.CodeVersions(c.ctx(), c.caller, c.num)
+	rows := []codeVersion{}
+	for _, v := range all {
+		rows = append(rows, codeVersion{codeID(v.Num), v.Filename, v.Description, seconds(v.CreatedAt), v.Num == s.Version})
+	}
+	return map[string]any{"codeVersions": rows}, err
+}
+
+func (c *managerCall) uploadCodeVersion() (any, error) {
+	filename, data, err := c.file("code")
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.m.o.Core.UploadCode(c.ctx(), c.caller, c.num, core.CodeVersion{Filename: clip(filename), Description: clip(c.text("description")), Archive: data})
+	return map[string]string{"codeVersionId": codeID(v.Num)}, err
+}
+
+func (c *managerCall) downloadCodeVersion() (any, error) {
+	num, err := c.codeNumber()
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.m.o.Core.CodeVersion(c.ctx(), c.caller, c.num, num)
+	return rawFile{codeID(v.Num) + ".tar.gz", v.Archive}, err
+}
+
+func (c *managerCall) deleteCodeVersion() (any, error) {
+	num, err := c.codeNumber()
+	if err == nil {
+		err = c.m.o.Core.DeleteCode(c.ctx(), c.caller, c.num, num)
+	}
+	return struct{}{}, err
+}
+
+// updateConfiguration makes a code version active, or changes settings of PHP, or both.
+func (c *managerCall) updateConfiguration() (any, error) {
+	var num int64
+	var err error
+	if text := c.text("codeVersionId"); text != "" && text != "null" {
+		if num, err = c.codeNumber(); err != nil {
+			return nil, err
+		}
+	}
+	settings := map[string]string{}
+	var conf map[string]any
+	if data := c.params["phpconf"]; len(data) > 0 && string(data) != "null" {
+		if err := json.Unmarshal(data, &conf); err != nil {
+			return nil, core.Errorf(core.Invalid, "", "ERROR: phpconf is no object")
+		}
+	}
+	for name, v := range conf {
+		allowed := core.PHPSettings[name]
+		value := fmt.Sprint(v)
+		if allowed == nil || !allowed.MatchString(value) {
+			return nil, core.Errorf(core.Invalid, "", "ERROR: phpconf cannot have %s = %s", clip(name), clip(value))
+		}
+		settings["phpconf."+name] = value
+	}
+	if num == 0 && len(settings) == 0 {
+		return nil, core.Errorf(core.Invalid, "", "ERROR: at least one of codeVersionId or phpconf is needed")
+	}
+	return struct{}{}, c.m.o.Core.ConfigureService(c.ctx(), c.caller, c.num, num, settings)
+}
+
+// configuration is what a web service runs.
+type configuration struct {
+	CodeVersion *string           `json:"codeVersionId"`
+	PHP         map[string]string `json:"phpconf"`
+	CDN         bool              `json:"cdn"`
+	Autoscaling bool              `json:"autoscaling"`
+}
+
+func (c *managerCall) getConfiguration() (any, error) {
+	s, err := c.service()
+	conf := configuration{PHP: map[string]string{}}
+	if s.Version != 0 {
+		id := codeID(s.Version)
+		conf.CodeVersion = &id
+	}
+	for name, v := range s.Settings {
+		if short, ok := strings.CutPrefix(name, "phpconf."); ok {
+			conf.PHP[short] = v
+		}
+	}
+	return conf, err
+}

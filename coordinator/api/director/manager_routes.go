@@ -1,0 +1,83 @@
+package director
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// kind is how a method is called; another way is not found.
+type kind int
+
+const (
+	byGet kind = iota
+	byPost
+	byUpload
+)
+
+// managerMethod is one row of the table. params are those it knows; any other is refused.
+type managerMethod struct {
+	name   string
+	kind   kind
+	serve  func(*managerCall) (any, error)
+	params []string
+}
+
+// managerMethods is the table: what is not in it is not found. The common ones come first, then those of web hosting, of
+// databases, and of the application manager of 2.x.
+var managerMethods = []managerMethod{
+	{"get_service_info", byGet, (*managerCall).getServiceInfo, nil},
+	{"startup", byPost, (*managerCall).startup, []string{"cloud"}},
+	{"shutdown", byPost, (*managerCall).shutdown, nil},
+	{"delete", byPost, (*managerCall).delete, nil},
+	{"list_nodes", byGet, (*managerCall).listNodes, nil},
+	{"get_node_info", byGet, (*managerCall).getNodeInfo, []string{"serviceNodeId"}},
+	{"add_nodes", byPost, (*managerCall).addNodes, nodeParams},
+	{"remove_nodes", byPost, (*managerCall).removeNodes, nodeParams},
+	{"getLog", byGet, (*managerCall).getLog, nil},
+	{"get_service_history", byGet, (*managerCall).getServiceHistory, nil},
+	{"get_service_performance", byGet, (*managerCall).getServicePerformance, nil},
+
+	{"list_code_versions", byGet, (*managerCall).listCodeVersions, nil},
+	{"upload_code_version", byUpload, (*managerCall).uploadCodeVersion, []string{"description"}},
+	{"download_code_version", byGet, (*managerCall).downloadCodeVersion, []string{"codeVersionId"}},
+	{"delete_code_version", byPost, (*managerCall).deleteCodeVersion, []string{"codeVersionId"}},
+	{"update_php_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId", "phpconf"}},
+	{"update_java_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}},
+	{"get_configuration", byGet, (*managerCall).getConfiguration, nil},
+
+	{"set_password", byPost, (*managerCall).setPassword, []string{"user", "password"}},
+
+	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}},
+	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}},
+	{"get_app_info", byGet, (*managerCall).getAppInfo, nil},
+	{"get_manager_log", byGet, (*managerCall).getLog, nil},
+	{"check_process", byGet, (*managerCall).checkProcess, nil},
+}
+
+// nodeParams are numbers of nodes by their role, and where they should be.
+var nodeParams = []string{"backend", "web", "proxy", "nodes", "glb_nodes", "mysql", "glb", "node", "count", "cloud", "service_id"}
+
+// rawFile is a result that is sent as it is.
+type rawFile struct {
+	name string
+	data []byte
+}
+
+func writeFile(w http.ResponseWriter, f rawFile) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", `attachement; filename="`+f.name+`"`) // sic
+	send(w, http.StatusOK, f.data)
+}
+
+// reply is a success; result is never null.
+type reply struct {
+	Result any             `json:"result"`
+	Error  any             `json:"error"`
+	ID     json.RawMessage `json:"id"`
+}
+
+// refusal is a failure: there is no member result, which clients would take for a success.
+type refusal struct {
+	Error string          `json:"error"`
+	ID    json.RawMessage `json:"id"`
+}

@@ -1,0 +1,351 @@
+package director_test
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
+
+// manage calls a manager's method as the tools do.
+func (b *bed) manage(cert *tls.Certificate, record map[string]any, verb, method string, params map[string]any) answer {
+	b.Helper()
+	a, err := b.tryManage(cert, record, verb, method, params)
+	b.must(err)
+	return a
+}
+
+func (b *bed) managerURL(record map[string]any) string {
+	return fmt.Sprintf("https://%s:%d/", record["manager"], b.port)
+}
+
+func (b *bed) tryManage(cert *tls.Certificate, record map[string]any, verb, method string, params map[string]any) (answer, error) {
+	b.Helper()
+	data, err := json.Marshal(params)
+	b.must(err)
+	var r *http.Request
+	if verb == "GET" {
+		target := b.managerURL(record) + "?method=" + method + "&id=1"
+		if params != nil {
+			target += "&params=" + url.QueryEscape(string(data))
+		}
+		r, err = http.NewRequest(verb, target, nil)
+	} else {
+		body, _ := json.Marshal(map[string]any{"method": method, "params": params, "id": "1"})
+		r, err = http.NewRequest(verb, b.managerURL(record), bytes.NewReader(body))
+	}
+	b.must(err)
+	r.Header.Set("Content-Type", "application/json")
+	return b.try(cert, r)
+}
+
+func (b *bed) result(a answer) map[string]any {
+	b.Helper()
+	v := a.object(b)
+	result, ok := v["result"].(map[string]any)
+	if !ok || v["error"] != nil {
+		b.Fatalf("got %d %s, want a result", a.status, a.body)
+	}
+	return result
+}
+
+func (b *bed) wantRefusal(what string, a answer, text string) {
+	b.Helper()
+	v := a.object(b)
+	_, has := v["result"]
+	message, _ := v["error"].(string)
+	if a.status != 200 || has || message == "" || !strings.Contains(message, text) {
+		b.Errorf("%s: got %d %s, want an error with %q and no result", what, a.status, a.body, text)
+	}
+}
+
+func (b *bed) state(u *someone, record map[string]any) string {
+	b.Helper()
+	return b.result(b.manage(u.cert, record, "GET", "get_service_info", nil))["state"].(string)
+}
+
+func (b *bed) uploadCode(u *someone, record map[string]any, name string, data []byte) answer {
+	b.Helper()
+	body := &bytes.Buffer{}
+	form, kind := multipartFile("code", name, data, "method", "upload_code_version", "description", "a test")
+	body.Write(form)
+	r, err := http.NewRequest("POST", b.managerURL(record), body)
+	b.must(err)
+	r.Header.Set("Content-Type", kind)
+	return b.do(u.cert, r)
+}
+
+func multipartFile(field, filename string, data []byte, pairs ...string) ([]byte, string) {
+	var out bytes.Buffer
+	for i := 0; i < len(pairs); i += 2 {
+		fmt.Fprintf(&out, "--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n", boundary, pairs[i], pairs[i+1])
+	}
+	fmt.Fprintf(&out, "--%s\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"%s\"\r\nContent-Type: application/octet-stream\r\n\r\n", boundary, field, filename)
+	out.Write(data)
+	fmt.Fprintf(&out, "\r\n--%s--\r\n\r\n", boundary)
+	return out.Bytes(), "multipart/form-data; boundary=" + boundary
+}
+
+func targz(t testing.TB, members ...string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zw := gzip.NewWriter(&out)
+	tw := tar.NewWriter(zw)
+	for i := 0; i < len(members); i += 2 {
+		must(t, tw.WriteHeader(&tar.Header{Name: members[i], Mode: 0o644, Size: int64(len(members[i+1])), Typeflag: tar.TypeReg}))
+		_, err := tw.Write([]byte(members[i+1]))
+		must(t, err)
+	}
+	must(t, tw.Close())
+	must(t, zw.Close())
+	return out.Bytes()
+}
+
+func TestManager(t *testing.T) {
+	b := newBed(t)
+	u, bob := b.user("ann", "20"), b.user("bob", "5")
+	record := b.start(u, "php")
+	sid := sidOf(record)
+	nodes := func() map[string]any { return b.result(b.manage(u.cert, record, "GET", "list_nodes", nil)) }
+	reaches := func(want string) {
+		t.Helper()
+		b.until("state "+want, func() bool { return b.state(u, record) == want })
+	}
+	t.Run("75. it shows a certificate of a manager of its owner", func(t *testing.T) {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("%s:%d", record["manager"], b.port), &tls.Config{RootCAs: b.ca.Pool(), ServerName: record["manager"].(string),
+			Certificates: []tls.Certificate{*u.cert}})
+		b.must(err)
+		defer conn.Close()
+		wantSubject(t, conn.ConnectionState().PeerCertificates[0], map[string]string{oidCN: "ConPaaS", oidO: "Contrail", oidEmail: "info@conpaas.eu",
+			oidRole: "manager", oidUID: itoa(u.uid), oidService: itoa(sid)})
+	})
+	t.Run("only the owner is answered", func(t *testing.T) {
+		for name, cert := range map[string]*tls.Certificate{"nobody": nil, "another user": bob.cert, "another's manager": b.manager(bob, sid),
+			"a manager of another service": b.manager(u, sid+1000)} {
+			if a, err := b.tryManage(cert, record, "GET", "get_service_info", nil); err == nil && a.status != 403 {
+				t.Errorf("%s: got %d %s", name, a.status, a.body)
+			}
+		}
+		b.want("its own manager", b.manage(b.manager(u, sid), record, "GET", "get_service_info", nil).status, 200)
+	})
+	t.Run("errors of the protocol", func(t *testing.T) {
+		send := func(verb, target, kind, body string) int {
+			r, err := http.NewRequest(verb, b.managerURL(record)+target, strings.NewReader(body))
+			b.must(err)
+			if kind != "" {
+				r.Header.Set("Content-Type", kind)
+			}
+			return b.do(u.cert, r).status
+		}
+		for _, c := range []struct {
+			verb, target, kind, body string
+			want                     int
+		}{
+			{"GET", "x?method=get_service_info&id=1", "application/json", "", 404},
+			{"GET", "?id=1", "application/json", "", 400},
+			{"GET", "?method=nosuch&id=1", "application/json", "", 404},
+			{"GET", "?method=startup&id=1", "application/json", "", 404},
+			{"POST", "", "application/json", `{"method":"get_service_info","params":{},"id":"1"}`, 404},
+			{"POST", "", "application/json", `{"params":{},"id":"1"}`, 400},
+			{"POST", "", "application/json", `nonsense`, 400},
+			{"POST", "", "application/json; charset=utf-8", `{"method":"shutdown"}`, 415},
+			{"POST", "", "", `{"method":"shutdown"}`, 415},
+			{"PUT", "", "application/json", `{"method":"shutdown"}`, 405},
+			{"GET", "?method=get_service_info&id=1&service_id=99999", "application/json", "", 404},
+			{"GET", "?method=get_service_info&id=1&service_id=" + itoa(sid), "application/json", "", 200},
+			{"POST", "", "application/json-rpc", `{"jsonrpc":"2.0","method":"nosuch","id":7}`, 404},
+		} {
+			if got := send(c.verb, c.target, c.kind, c.body); got != c.want {
+				t.Errorf("%s %s %s %s: got %d, want %d", c.verb, c.target, c.kind, c.body, got, c.want)
+			}
+		}
+		b.wantRefusal("an unknown parameter", b.manage(u.cert, record, "POST", "startup", map[string]any{"nosuch": 1}), "Unexpected arguments ['nosuch']")
+	})
+	t.Run("a new service runs nothing", func(t *testing.T) {
+		b.want("info", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "get_service_info", nil))), "map[state:INIT type:PHP]")
+		b.want("nodes", fmt.Sprint(nodes()), "map[backend:[] proxy:[] web:[]]")
+		b.wantRefusal("shutdown", b.manage(u.cert, record, "POST", "shutdown", nil), "INIT")
+		b.wantRefusal("add_nodes", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 1}), "INIT")
+	})
+	var code string
+	t.Run("code is uploaded, listed and fetched", func(t *testing.T) {
+		code = b.result(b.uploadCode(u, record, "site.tar.gz", targz(t, "index.php", "<?php echo 1;")))["codeVersionId"].(string)
+		rows := b.result(b.manage(u.cert, record, "GET", "list_code_versions", nil))["codeVersions"].([]any)
+		row := rows[0].(map[string]any)
+		if len(rows) != 1 || row["codeVersionId"] != code || row["filename"] != "site.tar.gz" || row["description"] != "a test" || row["time"].(float64) < 1e9 || row["current"] != nil {
+			t.Errorf("got %v", rows)
+		}
+		got := b.manage(u.cert, record, "GET", "download_code_version", map[string]any{"codeVersionId": code})
+		if !bytes.HasPrefix(got.body, []byte{0x1f, 0x8b}) || !strings.Contains(got.header.Get("Content-Disposition"), code) {
+			t.Errorf("got %v %q", got.header, got.body)
+		}
+	})
+	t.Run("what is no archive, or leads out of itself, is refused", func(t *testing.T) {
+		for name, data := range map[string][]byte{"nonsense": []byte("nonsense"), "empty": nil, "parent": targz(t, "../x", "x"), "absolute": targz(t, "/etc/x", "x"),
+			"zip": zipOf(t, "../../x", "x"), "cut": targz(t, "index.php", strings.Repeat("x", 1000))[:60], "bomb": bytes.Repeat([]byte("x"), core.MaxCode+1)} {
+			b.wantRefusal(name, b.uploadCode(u, record, "x.tar.gz", data), "ERROR")
+		}
+		b.result(b.uploadCode(u, record, "good.zip", zipOf(t, "a/index.php", "x")))
+	})
+	t.Run("startup deploys", func(t *testing.T) {
+		b.want("configure", string(b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": code, "phpconf": map[string]any{"memory_limit": "64M"}}).body), `{"result":{},"error":null,"id":"1"}`)
+		b.want("startup", fmt.Sprint(b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))), "map[state:PROLOGUE]")
+		reaches("RUNNING")
+		b.wantRefusal("again", b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}), "RUNNING")
+		b.want("list says so too", b.get(u.cert, "/list").list(t)[0]["state"], "RUNNING")
+		all := nodes()
+		id := all["backend"].([]any)[0]
+		b.want("nodes", fmt.Sprint(all), fmt.Sprintf("map[backend:[%v] proxy:[%v] web:[%v]]", id, id, id))
+		b.want("the node's id", id, "iaas"+record["vmid"].(string))
+		info := b.result(b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": id}))["serviceNode"].(map[string]any)
+		if info["cloud"] != "iaas" || info["vmid"] != record["vmid"] || info["isRunningProxy"] != true || len(b.cloud.put(info["ip"].(string))) != 1 {
+			t.Errorf("got %v", info)
+		}
+		b.wantRefusal("another node", b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": "iaas0"}), "serviceNodeId")
+		conf := b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))
+		b.want("configuration", fmt.Sprintf("%v %v", conf["codeVersionId"], conf["phpconf"]), code+" map[memory_limit:64M]")
+	})
+	t.Run("nodes are added for credit and taken away", func(t *testing.T) {
+		before := b.credit(u)
+		b.result(b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 1, "web": 1, "cloud": "default"}))
+		reaches("RUNNING")
+		b.want("nodes", len(nodes()["backend"].([]any)), 2)
+		b.want("credit", b.credit(u), before-1)
+		for _, id := range nodes()["web"].([]any) {
+			ip := b.result(b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": id}))["serviceNode"].(map[string]any)["ip"].(string)
+			if len(b.cloud.put(ip)) == 0 {
+				t.Errorf("the node %v has no code", id)
+			}
+		}
+		b.wantRefusal("a proxy", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"proxy": 1}), "proxy")
+		b.wantRefusal("none", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 0}), "positive")
+		b.wantRefusal("less than none", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": -1}), "non-negative")
+		b.wantRefusal("more than can be paid", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"nodes": map[string]any{"backend": 32}, "service_id": 0}), "")
+		reaches("RUNNING")
+		b.wantRefusal("all", b.manage(u.cert, record, "POST", "remove_nodes", map[string]any{"backend": 9}), "one stays")
+		count := len(nodes()["backend"].([]any))
+		b.result(b.manage(u.cert, record, "POST", "remove_nodes", map[string]any{"backend": count - 1}))
+		reaches("RUNNING")
+		b.want("nodes", len(nodes()["backend"].([]any)), 1)
+	})
+	t.Run("a node that cannot be added is paid back", func(t *testing.T) {
+		before, nodesBefore := b.credit(u), 0
+		nodesBefore, _ = b.cloud.count()
+		b.cloud.fail("CreateNode", core.Errorf(core.Quota, core.ObjNode, "full"))
+		b.result(b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 2}))
+		reaches("RUNNING")
+		b.cloud.fail("CreateNode", nil)
+		b.want("credit", b.credit(u), before)
+		n, _ := b.cloud.count()
+		b.want("nodes of the cloud", n, nodesBefore)
+		b.want("nodes of the service", len(nodes()["backend"].([]any)), 1)
+	})
+	t.Run("a version that a node refuses is taken back", func(t *testing.T) {
+		bad := b.result(b.uploadCode(u, record, "bad.tar.gz", targz(t, "index.php", "bad")))["codeVersionId"].(string)
+		b.cloud.failOnce("deploy.put_release", core.Errorf(core.Invalid, core.ObjNode, "the archive is bad"))
+		b.wantRefusal("activate", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": bad}), "bad")
+		reaches("RUNNING")
+		b.want("active", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], code)
+		b.want("delete the other", string(b.manage(u.cert, record, "POST", "delete_code_version", map[string]any{"codeVersionId": bad}).body), `{"result":{},"error":null,"id":"1"}`)
+		b.wantRefusal("delete the active", b.manage(u.cert, record, "POST", "delete_code_version", map[string]any{"codeVersionId": code}), "active")
+		b.wantRefusal("activate nothing", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": "code-999"}), "")
+		b.wantRefusal("a setting that is none", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"auto_prepend_file": "/etc/passwd"}}), "phpconf")
+		b.wantRefusal("a value that breaks out", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"memory_limit": "1M\nSetEnv"}}), "phpconf")
+	})
+	t.Run("logs and history tell", func(t *testing.T) {
+		log := b.result(b.manage(u.cert, record, "GET", "getLog", nil))["log"].(string)
+		if !strings.Contains(log, "service.startup completed") || !strings.Contains(log, "service.node failed") {
+			t.Errorf("got %q", log)
+		}
+		var states []string
+		for _, e := range b.result(b.manage(u.cert, record, "GET", "get_service_history", nil))["state_log"].([]any) {
+			states = append(states, e.(map[string]any)["state"].(string))
+		}
+		if !slices.Equal(states[:5], []string{"INIT", "PROLOGUE", "RUNNING", "ADAPTING", "RUNNING"}) {
+			t.Errorf("got %q", states)
+		}
+	})
+	t.Run("shutdown stops and startup starts again", func(t *testing.T) {
+		b.result(b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"count": 1}))
+		reaches("RUNNING")
+		b.want("shutdown", fmt.Sprint(b.result(b.manage(u.cert, record, "POST", "shutdown", nil))), "map[state:EPILOGUE]")
+		reaches("STOPPED")
+		n, _ := b.cloud.count()
+		b.want("nodes of the cloud", n, 1)
+		b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))
+		reaches("RUNNING")
+	})
+	t.Run("a start that fails is stopped again and says why", func(t *testing.T) {
+		b.result(b.manage(u.cert, record, "POST", "shutdown", nil))
+		reaches("STOPPED")
+		b.cloud.fail("CreateVHost", core.Errorf(core.Invalid, core.ObjNode, "apache does not like it"))
+		b.result(b.manage(u.cert, record, "POST", "startup", nil))
+		reaches("STOPPED")
+		b.cloud.fail("CreateVHost", nil)
+		if log := b.result(b.manage(u.cert, record, "GET", "getLog", nil))["log"].(string); !strings.Contains(log, "apache does not like it") {
+			t.Errorf("got %q", log)
+		}
+	})
+	t.Run("methods of 2.x", func(t *testing.T) {
+		b.result(b.manage(u.cert, record, "POST", "start_service", map[string]any{"service_id": sid, "cloud": "default"}))
+		reaches("RUNNING")
+		info := b.result(b.manage(u.cert, record, "GET", "get_app_info", nil))
+		b.want("states", fmt.Sprint(info["states"]), fmt.Sprintf("map[0:RUNNING %d:RUNNING]", sid))
+		b.want("check_process", len(b.result(b.manage(u.cert, record, "GET", "check_process", nil))), 0)
+	})
+	t.Run("delete ends all of it", func(t *testing.T) {
+		b.want("delete", string(b.manage(u.cert, record, "POST", "delete", nil).body), `{"result":{},"error":null,"id":"1"}`)
+		b.until("the end", func() bool {
+			n, a := b.cloud.count()
+			return n == 0 && a == 0 && len(b.get(u.cert, "/list").list(t)) == 0
+		})
+		b.until("its listener to be closed", func() bool {
+			_, err := b.tryManage(u.cert, record, "GET", "get_service_info", nil)
+			return err != nil
+		})
+	})
+}
+
+func zipOf(t testing.TB, name, text string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zw := zip.NewWriter(&out)
+	w, err := zw.Create(name)
+	must(t, err)
+	_, err = w.Write([]byte(text))
+	must(t, err)
+	must(t, zw.Close())
+	return out.Bytes()
+}
+
+func TestMySQLManager(t *testing.T) {
+	b := newBed(t)
+	u := b.user("ann", "9")
+	record := b.start(u, "mysql")
+	b.want("info", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "get_service_info", nil))), "map[state:INIT type:galera]")
+	b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))
+	b.until("RUNNING", func() bool { return b.state(u, record) == "RUNNING" })
+	b.want("nodes", len(b.result(b.manage(u.cert, record, "GET", "list_nodes", nil))["nodes"].([]any)), 1)
+	b.wantRefusal("more nodes", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"nodes": 1}), "not replicated")
+	b.wantRefusal("a balancer", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"glb_nodes": 1}), "glb_nodes")
+	set := func(user, password string) answer {
+		return b.manage(u.cert, record, "POST", "set_password", map[string]any{"user": user, "password": password})
+	}
+	b.want("set_password", len(b.result(set("mysqldb", "a good password"))), 0)
+	b.wantRefusal("another user", set("root", "a good password"), "mysqldb")
+	b.wantRefusal("a short one", set("mysqldb", "short"), "password")
+	b.wantRefusal("code", b.uploadCode(u, record, "x.tar.gz", targz(t, "a", "b")), "no code")
+	if strings.Contains(b.log.String(), "a good password") {
+		t.Error("the log has the password")
+	}
+}
