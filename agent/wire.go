@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/reeve-paas/reeve/agent/metrics"
@@ -45,8 +46,12 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates) []metrics.Collector {
 	names := c.MetricsUnits
 	if len(names) == 0 {
-		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit}
+		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit, h.Layout().MongoDBUnit}
+		if cluster, ok := h.PostgreSQL(); ok {
+			names = append(names, cluster.Unit)
+		}
 	}
+	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
 	return []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
@@ -57,6 +62,15 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		metrics.Network{Host: h},
 		metrics.Unit{Source: units, Units: names},
 		metrics.Operation{Registry: ops},
+		metrics.PostgreSQL{Stats: func(ctx context.Context) (metrics.PostgreSQLStats, bool, error) {
+			s, ok, err := pg.Stats(ctx)
+			return metrics.PostgreSQLStats(s), ok, err
+		}},
+		metrics.MySQL{Stats: func(ctx context.Context) (metrics.MySQLStats, bool, error) {
+			s, ok, err := maria.Stats(ctx)
+			return metrics.MySQLStats(s), ok, err
+		}},
+		metrics.MongoDB{Up: mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}).Up},
 	}
 }
 

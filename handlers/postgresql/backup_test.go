@@ -237,6 +237,22 @@ func TestReplication(t *testing.T) {
 		})
 		standby.admin("postgres", "SELECT pg_wal_replay_resume()")
 	})
+	t.Run("the figures for metrics", func(t *testing.T) {
+		of := func(s *Service) Stats {
+			st, ok, err := s.Stats(ctx)
+			b.must(err)
+			if !ok || !st.Up || st.MaxConnections != 30 || st.DatabaseBytes["postgres"] < 1<<20 {
+				t.Errorf("got %+v", st)
+			}
+			return st
+		}
+		if st := of(b.Service); st.Standby || st.Commits == 0 {
+			t.Errorf("of the primary: %+v", st)
+		}
+		if st := of(standby.Service); !st.Standby || st.Lag < 0 {
+			t.Errorf("of the standby: %+v", st)
+		}
+	})
 	t.Run("72 a broken standby: its primary is gone", func(t *testing.T) {
 		do(t)(b.StopService(ctx, agentapi.ReasonParams{}))
 		b.until("the standby notices", func() bool {
@@ -250,6 +266,9 @@ func TestReplication(t *testing.T) {
 		}
 	})
 	t.Run("a stopped primary is an error", func(t *testing.T) {
+		if st, ok, err := b.Stats(ctx); st.Up || !ok || err != nil {
+			t.Errorf("got %+v %t %v", st, ok, err)
+		}
 		_, err := b.ReplicationStatus(ctx, handlers.NoParams{})
 		wantKind(t, err, agentapi.KindUnavailable)
 	})
