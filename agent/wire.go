@@ -25,19 +25,23 @@ import (
 func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
 	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()})
 	nginxHandler := nginx.New(nginx.Options{Host: h, Operations: ops})
+	mysqlHandler := mysql.New(mysql.Options{Host: h})
+	postgresqlHandler := postgresql.New(postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir})
 	return []handlers.Handler{
 		system.New(system.Options{Host: h, Operations: ops}),
 		operationrpc.New(ops),
 		apacheHandler,
 		nginxHandler,
-		mysql.New(mysql.Options{Host: h}),
+		mysqlHandler,
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
-		postgresql.New(postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir}),
+		postgresqlHandler,
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
 		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],
 			"www": nginxHandler.Methods()["reconfigure"],
+		}, Presets: map[string]service.Presets{
+			"mysql2": mysqlHandler, "percona": mysqlHandler, "mariadb": mysqlHandler, "postgresql": postgresqlHandler,
 		}}),
 	}
 }
