@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -167,4 +168,139 @@ func workingOn(r Reader, id AppID) (w Work, busy bool, err error) {
 func (c *Core) Healthy(ctx context.Context) error {
 	_, err := view(ctx, c.Store, func(r Reader) (int, error) { return r.CountApps("") })
 	return err
+}
+
+// Owners are the e-mail addresses of who made apps.
+func (c *Core) Owners(ctx context.Context, apps []App) (map[AccountID]string, error) {
+	return view(ctx, c.Store, func(r Reader) (map[AccountID]string, error) {
+		owners := map[AccountID]string{}
+		for _, app := range apps {
+			if _, known := owners[app.AccountID]; known || app.AccountID == "" {
+				continue
+			}
+			account, err := r.Account(app.AccountID)
+			if err != nil && !isNotFound(err) {
+				return nil, err
+			}
+			owners[app.AccountID] = account.Email
+		}
+		return owners, nil
+	})
+}
+
+// Deployment is a release with the name of its app.
+type Deployment struct {
+	Release
+	App    string
+	Active bool // it serves
+}
+
+// Deployments lists what was deployed to the apps that the caller may use, newest first.
+func (c *Core) Deployments(ctx context.Context, p Principal) ([]Deployment, error) {
+	apps, err := c.UsableApps(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	all, err := view(ctx, c.Store, func(r Reader) (all []Deployment, err error) {
+		for _, app := range apps {
+			releases, err := r.Releases(app.ID)
+			if err != nil {
+				return nil, err
+			}
+			for _, rel := range releases {
+				all = append(all, Deployment{rel, app.Name, app.Release == rel.Number})
+			}
+		}
+		return all, nil
+	})
+	slices.SortFunc(all, func(a, b Deployment) int { return int(b.Num - a.Num) })
+	return all, err
+}
+
+// ForgetLog deletes the log of an app, or of all; for administrators.
+//
+// Errors: forbidden, not_found
+func (c *Core) ForgetLog(ctx context.Context, p Principal, name string) error {
+	return c.change(ctx, p, "app.log.delete", name, func(tx Tx) error {
+		if err := requireAdmin(tx, p); err != nil {
+			return err
+		}
+		if name == "" {
+			return tx.DeleteLog("")
+		}
+		app, err := usableApp(tx, p, name)
+		if err != nil {
+			return err
+		}
+		return tx.DeleteLog(app.ID)
+	})
+}
+
+// PlatformNodes lists the nodes that are nobody's own; for administrators.
+//
+// Errors: forbidden
+func (c *Core) PlatformNodes(ctx context.Context, p Principal) ([]Node, error) {
+	return view(ctx, c.Store, func(r Reader) ([]Node, error) {
+		if err := requireAdmin(r, p); err != nil {
+			return nil, err
+		}
+		nodes, err := r.Nodes(NodeFilter{})
+		return slices.DeleteFunc(nodes, func(n Node) bool { return n.AccountID != "" || n.AppID != "" }), err
+	})
+}
+
+// RemovePlatformNode destroys a node that is nobody's own. Upkeep makes another one in its place, and units move there.
+//
+// Errors: forbidden, not_found, busy (something is being done with it already)
+// Effects: a node
+func (c *Core) RemovePlatformNode(ctx context.Context, p Principal, name string) error {
+	return c.change(ctx, p, "node.destroy", name, func(tx Tx) error {
+		if err := requireAdmin(tx, p); err != nil {
+			return err
+		}
+		nodes, err := tx.Nodes(NodeFilter{})
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(nodes, func(n Node) bool {
+			return n.AccountID == "" && n.AppID == "" && (n.Name == name || string(n.ID) == name)
+		})
+		if i < 0 {
+			return Errorf(NotFound, ObjNode, "machine not found")
+		}
+		if nodes[i].State != NodeRunning && nodes[i].State != NodeUnreachable && nodes[i].State != NodeFailed {
+			return Errorf(Busy, ObjNode, "the machine is %s", nodes[i].State)
+		}
+		params, err := json.Marshal(nodeParams{NodeID: nodes[i].ID, NodeNum: nodes[i].Num})
+		if err != nil {
+			return err
+		}
+		nodes[i].State = NodeStopping
+		if err := tx.PutNode(&nodes[i]); err != nil {
+			return err
+		}
+		g := c.newGroup(p, string(nodes[i].ID), params, OpNodeDestroy)
+		return tx.Enqueue(&g)
+	})
+}
+
+// AppGone says that there is no app of this id any more.
+func (c *Core) AppGone(ctx context.Context, id AppID) (bool, error) {
+	_, err := view(ctx, c.Store, func(r Reader) (App, error) { return r.App(id) })
+	if isNotFound(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// PrincipalOf is an active account as a caller, for whoever authenticated it in a way of their own.
+//
+// Errors: not_found, unauthenticated (not active)
+func (c *Core) PrincipalOf(ctx context.Context, id AccountID) (Principal, error) {
+	account, err := view(ctx, c.Store, func(r Reader) (Account, error) { return r.Account(id) })
+	if err == nil && !account.Active {
+		err = Errorf(Unauthenticated, ObjAccount, "the account is closed")
+	}
+	account.PasswordHash = ""
+	return Principal{Account: account}, err
 }

@@ -88,6 +88,17 @@ type ServiceInstance struct {
 	User      string
 	Password  []byte
 	CreatedAt time.Time
+
+	// Of one that is not a part of its app, but that apps are bound to. Names are one space over all services.
+	Name      string
+	Service   string
+	Plan      string
+	TeamOwner string
+	AccountID AccountID // who made it
+	Teams     []string  // that may use it, sorted
+	NodeID    NodeID    // where the database is, of a built-in service
+	State     InstanceState
+	Error     string // why it is down, for people
 }
 
 // AppSpec asks for an app. Comments name the members as problems and errors call them.

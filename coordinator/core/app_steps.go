@@ -44,6 +44,7 @@ func (c *Core) appOperations() []operation.Definition {
 		{Kind: OpAppDelete, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 10 * time.Minute},
 			{Name: "withdraw routes", Do: c.withdrawRoutes, Timeout: 5 * time.Minute},
+			{Name: "unbind services", Do: c.unbindAll, Timeout: 5 * time.Minute},
 			{Name: "destroy nodes", Do: c.destroyAppNodes, Timeout: 5 * time.Minute},
 			{Name: "remove from the pool", Do: c.removeFromPool, Timeout: 5 * time.Minute},
 			{Name: "destroy volumes", Do: c.destroyVolumes, Timeout: 5 * time.Minute},

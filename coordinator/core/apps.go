@@ -51,7 +51,11 @@ func ownApp(r Reader, p Principal, num int64) (App, error) {
 		return App{}, err
 	}
 	app, err := r.AppByNum(num)
-	if err == nil && app.AccountID != p.Account.ID {
+	may := app.AccountID == p.Account.ID
+	if err == nil && len(app.Teams) > 0 {
+		may, err = mayUseApp(r, p, app)
+	}
+	if err == nil && !may {
 		err = Errorf(NotFound, ObjApp, "the app does not exist") // in the words for one that is not there at all
 	}
 	if err != nil {

@@ -25,6 +25,7 @@ type Options struct {
 	Agents Agents
 	Prover Prover // nil: no name outside HostedZones can be proven
 	Files  Files  // nil: no releases can be deployed
+	Broker Broker // nil: there are no services of providers
 	Log    *slog.Logger
 	Clock  Clock
 
@@ -33,6 +34,7 @@ type Options struct {
 	HostedZones     []string                              // names in these zones need no proof of ownership
 	OwnershipSecret []byte                                // 32 bytes; makes the values that prove ownership
 	MaxApps         int                                   // per account, unless it has a limit of its own; 0 means no limit
+	AppDomain       string                                // zone of the names that apps are given; "" means "apps.test"
 	MaxUnits        int                                   // per app, likewise
 	AdminTeam       string                                // name of the team of administrators; "" means "admin"
 	MaxDiskGB       int                                   // most a volume may have; 0 means 1000
@@ -98,7 +100,7 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
 	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.rollOperations(), c.nodeOperations(), c.serviceOperations(),
-		c.applicationOperations())
+		c.applicationOperations(), c.instanceOperations())
 }
 
 func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }

@@ -63,6 +63,8 @@ const (
 	ObjCode        Object = "code version"
 	ObjCredit      Object = "credit"
 	ObjCertificate Object = "certificate"
+	ObjInstance    Object = "service instance"
+	ObjBinding     Object = "binding"
 )
 
 // Error is a classified failure.

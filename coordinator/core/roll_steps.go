@@ -33,6 +33,7 @@ func (c *Core) rollOperations() []operation.Definition {
 		{Name: "switch routes", Do: c.switchRoutes, Undo: c.switchRoutesBack, Timeout: 3 * time.Minute},
 		{Name: "stop old units", Do: c.stopOldUnits, Timeout: 10 * time.Minute},
 		{Name: "finish", Do: c.finishRoll},
+		{Name: "tell services", Do: c.tellServices},
 	}
 	return []operation.Definition{
 		{Kind: OpAppDeploy, Steps: append([]operation.Step{
@@ -447,6 +448,16 @@ func (c *Core) stopOldUnits(ctx context.Context, run *operation.Run) error {
 		c.say(ctx, run, p.AppID, fmt.Sprintf(" ---> Removed old unit %s", u.ID))
 		return c.Store.Update(ctx, func(tx Tx) error { return tx.DeleteUnit(u.ID) })
 	})
+}
+
+// tellServices lets providers of services know which units there are.
+func (c *Core) tellServices(ctx context.Context, run *operation.Run) error {
+	var p rollParams
+	if err := run.Params(&p); err != nil {
+		return err
+	}
+	c.bindNewUnits(ctx, p.AppID)
+	return nil
 }
 
 func (c *Core) finishRoll(ctx context.Context, run *operation.Run) error {

@@ -24,6 +24,7 @@ const (
 type RouteSpec struct {
 	Hostname string // hostname
 	Override bool   // take the name over from whoever serves it, if the caller proves to own it
+	Free     bool   // a name that nobody serves needs no proof
 }
 
 // RouteDNS is what the owner of a name publishes to prove it and to have it lead here.
@@ -101,7 +102,9 @@ func (c *Core) planRoute(ctx context.Context, p Principal, appNum int64, spec Ro
 		return pl, bad(ProblemTaken, name+" is served, and being changed"), nil
 	case pl.taken.ID != "" && pl.taken.AppID == pl.app.ID && pl.taken.State != RouteFailed:
 		return pl, bad(ProblemTaken, name+" is served by this app already"), nil
-	case !mine && !c.owned(ctx, p.Account.ID, name, pl.taken.ID != ""):
+	case spec.Free && c.ownName(name):
+		return pl, bad(ProblemTaken, name+" is a name that apps are given"), nil
+	case !mine && !(spec.Free && pl.taken.ID == "") && !c.owned(ctx, p.Account.ID, name, pl.taken.ID != ""):
 		return pl, []Problem{c.unproven("hostname", p.Account.ID, name)}, nil
 	}
 	return pl, nil, nil
@@ -235,7 +238,11 @@ func ownRoute(r Reader, p Principal, hostname string) (App, Route, error) {
 		return App{}, Route{}, err
 	}
 	app, err := r.App(route.AppID)
-	if err == nil && app.AccountID != p.Account.ID {
+	may := app.AccountID == p.Account.ID
+	if err == nil && len(app.Teams) > 0 {
+		may, err = mayUseApp(r, p, app)
+	}
+	if err == nil && !may {
 		err = missing
 	}
 	return app, route, err

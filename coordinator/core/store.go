@@ -65,6 +65,13 @@ type Reader interface {
 	Volumes(app AppID) ([]Volume, error)
 	Volume(id string) (Volume, error)
 	ServiceInstances(app AppID) ([]ServiceInstance, error)
+	Instance(name string) (ServiceInstance, error)
+	InstanceByID(id string) (ServiceInstance, error)
+	InstancesOf(service string) ([]ServiceInstance, error) // by name
+	Offer(name string) (Offer, error)
+	Offers() ([]Offer, error)
+	Bindings(app AppID) ([]Binding, error) // oldest first
+	BindingsOf(instance string) ([]Binding, error)
 	Allocations(cloud string) ([]Allocation, error)
 	KeyPairs(account AccountID) ([]KeyPair, error) // in the order they were made
 	Enrollment(hash [32]byte) (Enrollment, error)
@@ -125,6 +132,8 @@ type Tx interface {
 	PutRoute(*Route) error
 	PutVolume(*Volume) error
 	PutServiceInstance(*ServiceInstance) error
+	PutOffer(*Offer) error // with exactly its teams
+	PutBinding(*Binding) error
 	PutAllocation(*Allocation) error
 	PutEnv(AppID, EnvVar) error
 	PutRelease(*Release) error
@@ -162,6 +171,8 @@ type Tx interface {
 	DeleteRoute(id string) error
 	DeleteVolume(id string) error
 	DeleteServiceInstance(id string) error
+	DeleteOffer(name string) error
+	DeleteBinding(id string) error
 	DeleteAllocation(num int64) error
 	DeleteEnv(app AppID, name string) error
 	DeleteUnit(id string) error

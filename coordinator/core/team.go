@@ -278,6 +278,29 @@ func (c *Core) SetTeamOwner(ctx context.Context, p Principal, name, team string)
 	})
 }
 
+// ownerTeam picks the team that owns what the caller makes: the one that is asked for, or the only one there is.
+//
+// Errors: invalid (several teams and none is named), forbidden (not one of the caller's)
+func ownerTeam(r Reader, p Principal, asked string) (owner string, teams []Team, err error) {
+	if teams, err = r.Teams(p.Account.ID); err != nil {
+		return "", nil, err
+	}
+	if asked != "" {
+		_, err := memberTeam(r, p, asked)
+		if err != nil && KindOf(err) == NotFound {
+			err = Errorf(Forbidden, ObjTeam, "Team not found")
+		}
+		return asked, teams, err
+	}
+	switch len(teams) {
+	case 0:
+		return "", nil, Errorf(Invalid, ObjTeam, "In order to create an app, you should be member of at least one team")
+	case 1:
+		return teams[0].Name, teams, nil
+	}
+	return "", teams, Errorf(Invalid, ObjTeam, "You belong to more than one team, choose one to be owner for this app")
+}
+
 // CloseAccount ends the caller's account: its credentials, keys and memberships go, and its e-mail address is free again.
 // Apps that it made stay with their teams.
 //
