@@ -105,6 +105,7 @@ var rules = []rule{
 	{in("coordinator/cloud"), only("coordinator/core", "coordinator/operation", "coordinator/cloud"), "a driver carries out what core asks of its cloud"},
 	{in("coordinator/release"), only("coordinator/core", "coordinator/operation", "agent/agentapi"), "archives and git know what core asks for, not who asked core"},
 	{in("coordinator/auth"), only("coordinator/core", "coordinator/operation", "crypto/authority"), "auth turns a credential into a principal and no more"},
+	{in("coordinator/broker"), only("coordinator/core"), "the broker carries what core asks to providers and back"},
 	{in("coordinator/mail"), func(_, _ string) bool { return false }, "a message is an address and a text; it must not know what about"},
 	{in("coordinator/agents"), only("coordinator/core", "coordinator/operation", "agent/agentclient", "agent/agentapi", "crypto/envelope"),
 		"agents are reached through their client"},
@@ -148,7 +149,7 @@ var doors = []struct {
 	{"database/sql", []string{"coordinator/store", "coordinator/operation", "handlers/mysql", "handlers/postgresql", "test"}, "SQL lives in the store, and in the handlers of databases"},
 	{"go.mongodb.org/mongo-driver", []string{"handlers/mongodb", "test"}, "the driver is large, and one place speaks to MongoDB"},
 	{"modernc.org/sqlite", []string{"coordinator/store"}, "SQL lives in the store"},
-	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/storage"}, "core and the engine know no HTTP"},
+	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator/broker", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/storage"}, "core and the engine know no HTTP"},
 }
 
 func TestDoors(t *testing.T) {
