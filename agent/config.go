@@ -39,7 +39,6 @@ type Config struct {
 	MetricsUnits     []string `yaml:"metrics_units"`      // units of systemd whose state is shown; empty means those the agent drives
 
 	StateDir  string `yaml:"state_dir"`
-	BackupDir string `yaml:"backup_dir"` // backups of databases, for root only
 	LogLevel  string `yaml:"log_level"`  // debug, info, warn or error
 	LogFormat string `yaml:"log_format"` // text or json
 }
@@ -60,7 +59,6 @@ func DefaultConfig() Config {
 		MaxConnections: 256,
 		MetricsListen:  ":9810",
 		StateDir:       "/var/lib/reeve-agent",
-		BackupDir:      "/var/backups/reeve",
 		LogLevel:       "info",
 		LogFormat:      "text",
 	}
@@ -149,7 +147,6 @@ func (c *Config) fromEnvironment(getenv func(string) string) error {
 		"METRICS_WEB_CONFIG": setText(&c.MetricsWebConfig),
 		"METRICS_UNITS":      setList(&c.MetricsUnits),
 		"STATE_DIR":          setText(&c.StateDir),
-		"BACKUP_DIR":         setText(&c.BackupDir),
 		"LOG_LEVEL":          setText(&c.LogLevel),
 		"LOG_FORMAT":         setText(&c.LogFormat),
 	} {
@@ -221,9 +218,6 @@ func (c *Config) Validate() error {
 	if c.StateDir == "" {
 		problem("state_dir", "it is empty")
 	}
-	if !filepath.IsAbs(c.BackupDir) {
-		problem("backup_dir", "it is no absolute path")
-	}
 	if _, err := c.logLevel(); err != nil {
 		problem("log_level", "%q is not debug, info, warn or error", c.LogLevel)
 	}
@@ -241,9 +235,9 @@ func nonEmpty(s string) []string {
 	return []string{s}
 }
 
-// closedDirs hold what only the agent may read: its state, its keys and the backups it makes.
+// closedDirs hold what only the agent may read: its state and its keys.
 func (c *Config) closedDirs() []string {
-	dirs := []string{c.StateDir, c.BackupDir}
+	dirs := []string{c.StateDir}
 	for _, key := range []string{c.KeyFile, c.TLS.KeyFile} {
 		if key != "" {
 			dirs = append(dirs, filepath.Dir(key))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/reeve-paas/reeve/agent/metrics"
@@ -25,23 +24,19 @@ import (
 func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
 	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()})
 	nginxHandler := nginx.New(nginx.Options{Host: h, Operations: ops})
-	mysqlHandler := mysql.New(mysql.Options{Host: h})
-	postgresqlHandler := postgresql.New(postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir})
 	return []handlers.Handler{
 		system.New(system.Options{Host: h, Operations: ops}),
 		operationrpc.New(ops),
 		apacheHandler,
 		nginxHandler,
-		mysqlHandler,
+		mysql.New(mysql.Options{Host: h}),
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
-		postgresqlHandler,
+		postgresql.New(postgresql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
 		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],
 			"www": nginxHandler.Methods()["reconfigure"],
-		}, Presets: map[string]service.Presets{
-			"mysql2": mysqlHandler, "percona": mysqlHandler, "mariadb": mysqlHandler, "postgresql": postgresqlHandler,
 		}}),
 	}
 }
@@ -50,12 +45,8 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates) []metrics.Collector {
 	names := c.MetricsUnits
 	if len(names) == 0 {
-		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit, h.Layout().MongoDBUnit}
-		if cluster, ok := h.PostgreSQL(); ok {
-			names = append(names, cluster.Unit)
-		}
+		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit}
 	}
-	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
 	return []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
@@ -66,15 +57,6 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		metrics.Network{Host: h},
 		metrics.Unit{Source: units, Units: names},
 		metrics.Operation{Registry: ops},
-		metrics.PostgreSQL{Stats: func(ctx context.Context) (metrics.PostgreSQLStats, bool, error) {
-			s, ok, err := pg.Stats(ctx)
-			return metrics.PostgreSQLStats(s), ok, err
-		}},
-		metrics.MySQL{Stats: func(ctx context.Context) (metrics.MySQLStats, bool, error) {
-			s, ok, err := maria.Stats(ctx)
-			return metrics.MySQLStats(s), ok, err
-		}},
-		metrics.MongoDB{Up: mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}).Up},
 	}
 }
 

@@ -20,6 +20,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+const defaultListenGit = ":2222"
+
 const defaultConfigPath = "/etc/reeve/coordinator.yaml"
 
 // Config is everything an operator can set. The zero value of a member that comes later means what was true before it.
@@ -48,6 +50,8 @@ type Config struct {
 	ConsoleHost string `yaml:"console_host"` // shown in console
 	RouterHost  string `yaml:"router_host"`  // name that leads to the routers, for CNAME records; "" means there is none
 
+	ListenGit      string        `yaml:"listen_git"`      // SSH for git; "" turns it off
+	AppDomain      string        `yaml:"app_domain"`      // tsuru: zone of the names that apps are given
 	AdminTeam      string        `yaml:"admin_team"`      // tsuru: team whose members are administrators
 	NoRegistration bool          `yaml:"no_registration"` // tsuru: only administrators make accounts
 	TokenTTL       time.Duration `yaml:"token_ttl"`       // tsuru: how long a login lasts
@@ -110,6 +114,8 @@ func DefaultConfig() Config {
 		AppCloud:     "default",
 		ImageCache:   "/var/cache/reeve/images",
 		HostedZones:  []string{"test", "localhost", "example"},
+		ListenGit:    defaultListenGit,
+		AppDomain:    "apps.test",
 		AdminTeam:    "admin",
 		TokenTTL:     7 * 24 * time.Hour,
 		Mail:         MailConfig{From: "reeve@localhost"},
@@ -138,6 +144,8 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.StringVar(&c.RouterHost, "router-host", c.RouterHost, "host name that leads to the routers, shown to owners of names")
 	f.StringSliceVar(&c.HostedZones, "hosted-zones", c.HostedZones, "zones whose names need no proof of ownership")
 	f.StringVar(&c.Resolver, "resolver", c.Resolver, "host:port of the DNS server asked for proofs of ownership")
+	f.StringVar(&c.ListenGit, "listen-git", c.ListenGit, "address of git over SSH; empty turns it off")
+	f.StringVar(&c.AppDomain, "app-domain", c.AppDomain, "zone of the names that apps are given")
 	f.StringVar(&c.AdminTeam, "admin-team", c.AdminTeam, "team whose members are administrators")
 	f.BoolVar(&c.NoRegistration, "no-registration", c.NoRegistration, "let only administrators make accounts")
 	f.DurationVar(&c.TokenTTL, "token-ttl", c.TokenTTL, "how long a login through the tsuru API lasts")

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
 	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
+	"github.com/reeve-paas/reeve/coordinator/release/gitssh"
 )
 
 // version is set by the linker.
@@ -23,6 +25,9 @@ var version = "dev"
 func main() {
 	if handled, code := nspawn.Main(os.Args); handled { // a process of the nspawn driver, not a person's call
 		os.Exit(code)
+	}
+	if filepath.Base(os.Args[0]) == gitssh.HookName { // git calls us as its hook
+		os.Exit(gitssh.Hook(os.Stdin, os.Stdout))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := rootCommand(os.Stdout, os.Stderr).ExecuteContext(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/reeve-paas/reeve/coordinator/agents"
 	"github.com/reeve-paas/reeve/coordinator/api"
@@ -27,11 +29,13 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/api/orchestrator"
 	"github.com/reeve-paas/reeve/coordinator/api/tsuru"
 	"github.com/reeve-paas/reeve/coordinator/auth"
+	"github.com/reeve-paas/reeve/coordinator/broker"
 	"github.com/reeve-paas/reeve/coordinator/cloud"
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/coordinator/mail"
 	"github.com/reeve-paas/reeve/coordinator/operation"
 	"github.com/reeve-paas/reeve/coordinator/release"
+	"github.com/reeve-paas/reeve/coordinator/release/gitssh"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
@@ -103,6 +107,8 @@ type coordinator struct {
 	engine      *operation.Engine
 	ca          *authority.Authority // nil without a TLS listener
 	files       *release.Files
+	broker      *broker.Broker
+	git         *gitssh.Server // nil when it is turned off
 	server      *api.Server
 	director    *directorServer // nil: it does not listen
 	closeClouds func() error
@@ -130,7 +136,9 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if err := c.openFiles(); err != nil {
 		return nil, err
 	}
+	c.broker = broker.New(broker.Options{})
 	c.core = core.New(core.Options{
+		Broker: c.broker, AppDomain: cfg.AppDomain,
 		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
@@ -214,11 +222,14 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	gandiDialect := gandi.New(gandi.Options{Core: c.core, Auth: c.auth, Log: c.log, GraphURL: graphs.URL,
 		GitHost: c.cfg.GitHost, FTPHost: c.cfg.FTPHost, ConsoleHost: c.cfg.ConsoleHost, RouterHost: c.cfg.RouterHost})
 	orchestratorDialect := orchestrator.New(orchestrator.Options{Core: c.core, Auth: c.auth, Log: c.log})
+	if err := c.openGit(); err != nil {
+		return err
+	}
 	mailer, err := newMailer(c.cfg)
 	if err != nil {
 		return err
 	}
-	tsuruDialect := tsuru.New(tsuru.Options{Core: c.core, Auth: c.auth, Mail: mailer, Log: c.log, PublicURL: c.cfg.PublicURL, GitHost: c.cfg.GitHost,
+	tsuruDialect := tsuru.New(tsuru.Options{Core: c.core, Auth: c.auth, Mail: mailer, Git: c.repositories(), Proxy: c.broker, Log: c.log, PublicURL: c.cfg.PublicURL, GitHost: c.cfg.GitHost,
 		TokenTTL: c.cfg.TokenTTL, NoRegistration: c.cfg.NoRegistration, JSONStreams: c.cfg.JSONStreams})
 	enrollment := enroll.Options{Core: c.core, Log: c.log, Package: func(family string) (string, error) { return agentPackageFor(c.cfg, family) }}
 	if c.cfg.Listen != "" {
@@ -249,6 +260,52 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 		return err
 	}
 	return c.server.Listen()
+}
+
+// openGit prepares the git server. Of several coordinators on one machine, as in tests, only the first gets the usual port;
+// the others go on without it.
+func (c *coordinator) openGit() error {
+	if c.cfg.ListenGit == "" {
+		return nil
+	}
+	seed, err := sealedSecret(filepath.Join(c.cfg.DataDir, "git.key"), c.sealer)
+	if err != nil {
+		return err
+	}
+	key, err := ssh.NewSignerFromKey(ed25519.NewKeyFromSeed(seed))
+	if err != nil {
+		return err
+	}
+	server, err := gitssh.New(gitssh.Options{Core: c.core, Files: c.files, Dir: filepath.Join(c.cfg.DataDir, "git"), HostKey: key, Addr: c.cfg.ListenGit, Log: c.log})
+	if err != nil {
+		return err
+	}
+	if err := server.Listen(); err != nil {
+		if c.cfg.ListenGit != defaultListenGit {
+			return err
+		}
+		c.log.Warn("git is not served; set listen_git to a free address", "err", err)
+		return nil
+	}
+	c.git = server
+	return nil
+}
+
+// repositories are what the git server keeps, nil when there is none.
+func (c *coordinator) repositories() tsuru.Repositories {
+	if c.git == nil {
+		return nil
+	}
+	return c.git
+}
+
+// runGit serves git until ctx ends.
+func (c *coordinator) runGit(ctx context.Context) error {
+	if c.git != nil {
+		return c.git.Run(ctx)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func newMailer(cfg Config) (*mail.Mailer, error) {
@@ -303,7 +360,7 @@ func (c *coordinator) Run(ctx context.Context) error {
 		c.log.Warn("systemd was not told that we are ready", "err", err)
 	}
 	defer stopWatchdog()
-	return runAll(ctx, c.server.Run, c.director.Run, c.engine.Run, c.core.Run, c.core.RunHealers, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
+	return runAll(ctx, c.server.Run, c.director.Run, c.runGit, c.engine.Run, c.core.Run, c.core.RunHealers, c.core.NewSampler(core.SamplerOptions{}).Run, func(ctx context.Context) error {
 		return c.agents.Watch(ctx, c.store)
 	})
 }
@@ -314,6 +371,9 @@ func (c *coordinator) Close() error {
 		c.server.Close()
 	}
 	c.director.Close()
+	if c.git != nil {
+		c.git.Close()
+	}
 	return errors.Join(c.closeClouds(), c.base.Close())
 }
 

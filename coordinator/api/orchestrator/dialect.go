@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/api"
@@ -44,7 +43,6 @@ type Dialect struct {
 	log    *slog.Logger
 	ttl    time.Duration
 	routes *routeNode
-	nodes  sync.Map // nodesKey -> nodesBody, of versioned clouds
 }
 
 // New builds the dialect.

@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"net/http"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -29,49 +28,21 @@ func stateNumber(s core.CloudNodeState) int64 {
 	return states[core.CloudUnknown]
 }
 
-// nodesKey names one body of a list of nodes, and nodesBody is what it was for a version of the cloud's nodes.
-type (
-	nodesKey struct {
-		cloud string
-		plain bool
-	}
-	nodesBody struct {
-		version uint64
-		body    []byte
-	}
-)
-
 func serveNodes(c *call) {
 	_, cloud, ok := c.open()
 	if !ok {
 		return
 	}
-	versioned, remembers := cloud.(core.VersionedCloud)
-	if !remembers {
-		c.listNodes(cloud, nil)
-		return
-	}
-	// The version is asked for first: what is kept under it is at least as new.
-	key, version := nodesKey{c.cloudName, c.plain()}, versioned.NodesVersion()
-	if kept, ok := c.d.nodes.Load(key); ok && kept.(nodesBody).version == version {
-		c.write(http.StatusOK, kept.(nodesBody).body)
-		return
-	}
-	c.listNodes(cloud, func(body []byte) { c.d.nodes.Store(key, nodesBody{version, body}) })
-}
-
-// listNodes answers with the cloud's nodes; keep, which may be nil, gets a copy of the body.
-func (c *call) listNodes(cloud core.Cloud, keep func(body []byte)) {
 	nodes, err := cloud.Nodes(c.ctx())
 	if err != nil {
 		c.failWork(err)
 		return
 	}
 	info := cloud.Info()
-	c.send(http.StatusOK, func(e *encoder) {
+	c.answer(func(e *encoder) {
 		list(e, "nodes", nodes, func(e *encoder, n *core.CloudNode) { e.node(info, n) })
 		e.ok()
-	}, keep)
+	})
 }
 
 // node writes the members of one node.

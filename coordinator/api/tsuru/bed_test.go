@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/api/tsuru"
 	"github.com/reeve-paas/reeve/coordinator/auth"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/operation"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/keyring"
 )
@@ -32,6 +33,7 @@ type bed struct {
 	auth   *auth.Auth
 	store  *sqlite.Store
 	mail   *outbox
+	world  *world
 	log    *lockedBuffer
 	now    *clock
 	admin  string // tokens
@@ -107,14 +109,14 @@ func (l *lockedBuffer) String() string {
 func newBed(t testing.TB, change ...func(*tsuru.Options, *core.Options)) *bed {
 	t.Helper()
 	dir := t.TempDir()
-	b := &bed{TB: t, mail: &outbox{}, log: &lockedBuffer{}, now: &clock{}}
+	b := &bed{TB: t, mail: &outbox{}, world: newWorld(), log: &lockedBuffer{}, now: &clock{}}
 	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master"))
 	b.must(err)
 	b.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer})
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
 	log := slog.New(slog.NewTextHandler(b.log, nil))
-	co := core.Options{Store: b.store, Log: log, OwnershipSecret: bytes.Repeat([]byte{7}, 32), HostedZones: []string{"hosted.test"}}
+	co := core.Options{Store: b.store, Log: log, Clouds: b.world, Agents: b.world, Files: b.world, AppDomain: "apps.test", OwnershipSecret: bytes.Repeat([]byte{7}, 32), HostedZones: []string{"hosted.test"}}
 	o := tsuru.Options{Mail: b.mail, Log: log, GitHost: "git.example.test"}
 	for _, f := range change {
 		f(&o, &co)
@@ -133,6 +135,50 @@ func newBed(t testing.TB, change ...func(*tsuru.Options, *core.Options)) *bed {
 	b.admin = b.login("root@example.test", password)
 	b.ann, b.bob = b.account("ann@example.test", "red"), b.account("bob@example.test", "blue")
 	return b
+}
+
+// work starts the engine until the test ends, and a router and nodes for apps.
+func (b *bed) work() *bed {
+	b.Helper()
+	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: b.core.Definitions(),
+		Poll: 2 * time.Millisecond, Log: slog.New(slog.NewTextHandler(b.log, nil)), Public: core.PublicError})
+	b.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = engine.Run(ctx) })
+	b.Cleanup(func() { cancel(); wg.Wait() })
+	b.must(b.core.EnsureRouter(b.Context()))
+	b.must(b.core.EnsurePool(b.Context()))
+	b.until("nodes", func() bool {
+		var up int
+		b.must(b.store.View(context.WithoutCancel(b.Context()), func(r core.Reader) error {
+			nodes, err := r.Nodes(core.NodeFilter{})
+			for _, n := range nodes {
+				if n.State == core.NodeRunning {
+					up++
+				}
+			}
+			return err
+		}))
+		return up == 3
+	})
+	return b
+}
+
+// until waits for a condition.
+func (b *bed) until(what string, done func() bool) {
+	b.Helper()
+	limit := time.NewTimer(20 * time.Second)
+	defer limit.Stop()
+	tick := time.NewTicker(3 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			b.Fatalf("%s: not in time; the log says:\n%s", what, troubles(b.log.String()))
+		}
+	}
 }
 
 func (b *bed) must(err error) {
@@ -254,4 +300,35 @@ func (a answer) lacks(text string) answer {
 		a.Errorf("%s: got the body %q, want it without %q", a.asked, a.body, text)
 	}
 	return a
+}
+
+func newServer(serve http.HandlerFunc) *httptest.Server { return httptest.NewServer(serve) }
+
+// principal is an account as other dialects know it.
+func (b *bed) principal(email string) core.Principal {
+	b.Helper()
+	var p core.Principal
+	b.must(b.store.View(b.Context(), func(r core.Reader) (err error) { p.Account, err = r.AccountByEmail(email); return err }))
+	return p
+}
+
+// working says that an operation works on a shared app.
+func (b *bed) working(name string) bool {
+	b.Helper()
+	var app core.App
+	b.must(b.store.View(b.Context(), func(r core.Reader) (err error) { app, err = r.SharedApp(name); return err }))
+	_, busy, err := b.core.Working(b.Context(), app.ID)
+	b.must(err)
+	return busy
+}
+
+// troubles are the lines of a log that are not about requests.
+func troubles(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "msg=request ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/api"
 	"github.com/reeve-paas/reeve/coordinator/core"
@@ -103,6 +104,10 @@ func (c *call) authenticate() error {
 	return nil
 }
 
+// wantsSeed is the rule for the few answers where the document and its clients cannot both be satisfied: whoever says what
+// they accept reads the document.
+func (c *call) wantsSeed() bool { return c.r.Header.Get("Accept") != "" }
+
 // json answers with a value.
 func (c *call) json(status int, v any) error {
 	data, err := json.Marshal(v)
@@ -152,4 +157,24 @@ func (c *call) body() ([]byte, error) {
 		return nil, &status{http.StatusBadRequest, "the request's body is incomplete"}
 	}
 	return data, nil
+}
+
+// patient lets the request last: the deadline for reading it would otherwise end it while it is answered.
+func (c *call) patient(d time.Duration) {
+	var until time.Time
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(until) // a recorder has none
+}
+
+// baseURL is where callers reach us.
+func (c *call) baseURL() string {
+	if c.d.o.PublicURL != "" {
+		return strings.TrimRight(c.d.o.PublicURL, "/")
+	}
+	if c.r.TLS != nil {
+		return "https://" + c.r.Host
+	}
+	return "http://" + c.r.Host
 }

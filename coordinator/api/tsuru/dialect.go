@@ -28,12 +28,26 @@ type Mailer interface {
 	Send(ctx context.Context, to, subject, text string) error
 }
 
+// Repositories hand out what was pushed. coordinator/release has them.
+type Repositories interface {
+	// Archive stores the state of a branch, tag or commit of an app's repository as tar.gz in core's files, and says which
+	// commit that is. Errors: not_found
+	Archive(ctx context.Context, app core.App, version, commit string) (source, head string, err error)
+}
+
+// Proxy passes requests through to providers of services. coordinator/broker has it.
+type Proxy interface {
+	Proxy(w http.ResponseWriter, r *http.Request, s core.Offer, callback string) error
+}
+
 // Options configure a Dialect. Core and Auth are needed.
 type Options struct {
-	Core *core.Core
-	Auth *auth.Auth
-	Mail Mailer       // nil: passwords cannot be reset
-	Log  *slog.Logger // nil: slog.Default
+	Core  *core.Core
+	Auth  *auth.Auth
+	Mail  Mailer       // nil: passwords cannot be reset
+	Git   Repositories // nil: there are none
+	Proxy Proxy        // nil: there are no services of providers
+	Log   *slog.Logger // nil: slog.Default
 
 	PublicURL      string        // under which callers reach us, for links; "" means what the request says
 	GitHost        string        // host in push URLs; "" means the request's host
@@ -51,6 +65,8 @@ type Dialect struct {
 	auth   *auth.Auth
 	log    *slog.Logger
 	routes *node
+	// fetcher loads archives from addresses that callers name.
+	fetcher *http.Client
 
 	mu   sync.Mutex // protects the field below
 	held map[core.AppID]holder
@@ -70,7 +86,8 @@ func New(o Options) *Dialect {
 	if o.Silence == 0 {
 		o.Silence = 30 * time.Second
 	}
-	return &Dialect{o: o, core: o.Core, auth: o.Auth, log: o.Log.With("dialect", "tsuru"), routes: compile(routes), held: map[core.AppID]holder{}}
+	return &Dialect{o: o, core: o.Core, auth: o.Auth, log: o.Log.With("dialect", "tsuru"), routes: compile(routes), fetcher: newFetcher(),
+		held: map[core.AppID]holder{}}
 }
 
 // Mount is how the dialect goes into a server: it answers what nobody else does. It limits bodies itself.

@@ -27,8 +27,10 @@ var statuses = map[core.Kind]int{
 
 // unready refines Busy: what is asked for needs something else first, and waiting alone does not help.
 var unready = map[core.Object]int{
-	core.ObjUnit:    http.StatusPreconditionFailed,
-	core.ObjRelease: http.StatusPreconditionFailed,
+	core.ObjUnit:     http.StatusPreconditionFailed,
+	core.ObjRelease:  http.StatusPreconditionFailed,
+	core.ObjInstance: http.StatusPreconditionFailed,
+	core.ObjBinding:  http.StatusPreconditionFailed,
 }
 
 // status is a failure that this dialect itself finds: a status and a text.
@@ -51,7 +53,7 @@ func answerOf(err error) (code int, text string) {
 		return http.StatusInternalServerError, "internal error"
 	}
 	code = statuses[e.Kind]
-	if e.Kind == core.Busy {
+	if e.Kind == core.Busy || e.Kind == core.Unavailable && e.Object == core.ObjRelease {
 		if refined, ok := unready[e.Object]; ok {
 			code = refined
 		}

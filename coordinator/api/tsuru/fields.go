@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -83,6 +84,34 @@ func (f fields) str(names ...string) string {
 	return ""
 }
 
+// list is a member as texts: an array of scalars, one scalar, or a repeated member of a form.
+func (f fields) list(name string) ([]string, bool) {
+	raw, ok := f.json[name]
+	if !ok {
+		return f.form[name], len(f.form[name]) > 0
+	}
+	return texts(raw)
+}
+
+func texts(raw json.RawMessage) ([]string, bool) {
+	if s, ok := scalar(raw); ok {
+		return []string{s}, true
+	}
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil || items == nil {
+		return nil, false
+	}
+	all := make([]string, 0, len(items))
+	for _, item := range items {
+		s, ok := scalar(item)
+		if !ok {
+			return nil, false
+		}
+		all = append(all, s)
+	}
+	return all, true
+}
+
 // scalar is the text of a JSON string, number or boolean.
 func scalar(raw json.RawMessage) (string, bool) {
 	raw = bytes.TrimSpace(raw)
@@ -95,4 +124,28 @@ func scalar(raw json.RawMessage) (string, bool) {
 		return s, err == nil
 	}
 	return string(raw), true
+}
+
+// names are the names in a JSON array in the body, and in the query member given: what clients of two generations send. none
+// is true when there are neither.
+func (c *call) names(query string) (all []string, none bool, err error) {
+	data, err := c.body()
+	if err != nil {
+		return nil, false, err
+	}
+	all = slices.Clone(c.r.URL.Query()[query])
+	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
+		return all, len(all) == 0, nil
+	}
+	if data[0] == '[' {
+		more, ok := texts(data)
+		if !ok {
+			return nil, false, badRequest("Invalid JSON")
+		}
+		return append(all, more...), false, nil
+	}
+	if form, err := c.form(data); err == nil {
+		return append(all, form[query]...), false, nil
+	}
+	return nil, false, badRequest("Invalid JSON")
 }

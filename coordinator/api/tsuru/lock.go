@@ -51,3 +51,10 @@ func (c *call) lock(apps ...core.App) (release func(), err error) {
 		}
 	}, nil
 }
+
+// unlock takes the lock away from whoever has it.
+func (d *Dialect) unlock(app core.AppID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.held, app)
+}

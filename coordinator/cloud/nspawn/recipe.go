@@ -49,7 +49,7 @@ func newRecipe(mirror string) recipe {
 		},
 		Packages: []string{
 			"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iproute2", "openssh-server", "ca-certificates", "curl", "procps", "netbase",
-			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server", "postgresql",
+			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server",
 		},
 		Before: map[string]string{
 			// Before the first start of the database: its data directory is copied for every database instance, so it
@@ -73,7 +73,7 @@ func newRecipe(mirror string) recipe {
 			"/usr/share/reeve/image":                     ImageID + "\n",
 		},
 		Target:  "multi-user.target",
-		Disable: []string{"apache2.service", "nginx.service", "mariadb.service", "mariadb.socket", "postgresql.service", "ssh.service"},
+		Disable: []string{"apache2.service", "nginx.service", "mariadb.service", "mariadb.socket", "ssh.service"},
 		Enable:  []string{"systemd-networkd.service", "ssh.socket"},
 		Mask: []string{
 			"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
