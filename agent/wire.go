@@ -54,6 +54,7 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		metrics.Load{Host: h},
 		metrics.Disk{Host: h},
 		metrics.Filesystem{Host: h},
+		metrics.Volume{Host: h},
 		metrics.Network{Host: h},
 		metrics.Unit{Source: units, Units: names},
 		metrics.Operation{Registry: ops},

@@ -59,7 +59,7 @@ func all(t testing.TB, h *host.Host) []metrics.Collector {
 		"mariadb.service": {Load: "not-found", Active: "inactive"},
 	}}
 	return []metrics.Collector{
-		metrics.CPU{Host: h}, metrics.Memory{Host: h}, metrics.Load{Host: h}, metrics.Disk{Host: h}, metrics.Filesystem{Host: h},
+		metrics.CPU{Host: h}, metrics.Memory{Host: h}, metrics.Load{Host: h}, metrics.Disk{Host: h}, metrics.Filesystem{Host: h}, metrics.Volume{Host: h},
 		metrics.Network{Host: h}, metrics.NewSelf("1.2.3"), units, metrics.Operation{Registry: registry},
 	}
 }
@@ -75,7 +75,7 @@ func scrape(t testing.TB, s *metrics.Set) string {
 }
 
 // changing are the values that differ from run to run; their names, labels and help stay in the golden file.
-var changing = regexp.MustCompile(`(?m)^(reeve_(?:scrape_collector_duration|agent|filesystem)_[^ {]+(?:{[^}]*})?) .*$`)
+var changing = regexp.MustCompile(`(?m)^(reeve_(?:scrape_collector_duration|agent|filesystem|volume_size|volume_used|volume_available)_[^ {]+(?:{[^}]*})?) .*$`)
 
 func TestTheWholeOutput(t *testing.T) {
 	text := scrape(t, metrics.New(nil, append(all(t, fixture(t).Host), failing{})...))

@@ -13,7 +13,7 @@ const (
 	bindOption    = "bind"
 	unitOption    = "x-reeve.unit="
 	volumeOption  = "x-systemd.requires-mounts-for="
-	volumeMark    = "x-reeve.volume"
+	volumeMark    = host.DeployMark
 )
 
 // ours says whether we wrote a line.

@@ -18,6 +18,17 @@ type FstabLine struct {
 	Pass                   string // "2": checked after the root filesystem; "0": never
 }
 
+// Options that mark the lines that an agent wrote.
+const (
+	DeployMark  = "x-reeve.volume" // by namespace deploy: volumes, and directories bound from them
+	StorageMark = "comment=scalr"  // by namespace storage, as the old agent did
+)
+
+// Volume says that an agent wrote the line for a volume.
+func (l FstabLine) Volume() bool {
+	return (l.Has(DeployMark) || l.Has(StorageMark)) && !l.Has("bind")
+}
+
 // String is the line as the file has it, without its end.
 func (l FstabLine) String() string {
 	return strings.Join([]string{escapeMount(l.Source), escapeMount(l.MPoint), l.FSType, strings.Join(l.Options, ","), "0", l.Pass}, " ")

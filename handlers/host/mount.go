@@ -164,6 +164,8 @@ func (h *Host) GrowFilesystem(ctx context.Context, m Mount) error {
 		cmd = Cmd{Path: "resize2fs", Args: []string{h.Path(m.Source)}}
 	case "xfs":
 		cmd = Cmd{Path: "xfs_growfs", Args: []string{"-d", h.Path(m.MPoint)}}
+	case "btrfs":
+		cmd = Cmd{Path: "btrfs", Args: []string{"filesystem", "resize", "max", h.Path(m.MPoint)}}
 	default:
 		return &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "FileSystemError", Text: "a filesystem of type " + m.FSType + " cannot be grown"}
 	}

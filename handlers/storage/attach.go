@@ -15,8 +15,8 @@ import (
 // errGone is a volume that has an id and is nowhere.
 var errGone = errors.New("volume not found")
 
-// fstabMark is the option by which the old agent's lines of fstab are known; ours are the same.
-const fstabMark = "comment=scalr"
+// fstabMark is the option by which our lines of fstab are known.
+const fstabMark = host.StorageMark
 
 // create attaches or makes a volume, and then what else is wanted of it.
 func (w *work) create(ctx context.Context, v *volume, u use) error {

@@ -130,9 +130,11 @@ func (w *work) growFilesystem(ctx context.Context, v *volume, at []host.Mount, r
 		return nil
 	}
 	if len(at) > 0 {
-		return w.growMounted(ctx, fstype, at[0].MPoint)
+		return w.s.host.GrowFilesystem(ctx, host.Mount{MPoint: at[0].MPoint, FSType: fstype, Source: device})
 	}
-	return w.whileMounted(ctx, fstype, device, func(mpoint string) error { return w.growMounted(ctx, fstype, mpoint) })
+	return w.whileMounted(ctx, fstype, device, func(mpoint string) error {
+		return w.s.host.GrowFilesystem(ctx, host.Mount{MPoint: mpoint, FSType: fstype, Source: device})
+	})
 }
 
 func optionsOf(m host.Mount) []string {
@@ -150,18 +152,6 @@ func (w *work) checkExt(ctx context.Context, device string) error {
 	}
 	if err != nil {
 		return agentapi.Errorf(agentapi.KindInternal, "FileSystemError", "Fsck failed to correct file system errors. %v", err)
-	}
-	return nil
-}
-
-// growMounted grows a filesystem that grows while it is mounted.
-func (w *work) growMounted(ctx context.Context, fstype, mpoint string) error {
-	cmd := host.Cmd{Path: "xfs_growfs", Args: []string{"-d", w.s.host.Path(mpoint)}, Timeout: checkTimeout}
-	if fstype == "btrfs" {
-		cmd = host.Cmd{Path: "btrfs", Args: []string{"filesystem", "resize", "max", w.s.host.Path(mpoint)}, Timeout: checkTimeout}
-	}
-	if _, err := w.s.host.Run(ctx, cmd); err != nil {
-		return host.LinuxError(err)
 	}
 	return nil
 }

@@ -187,16 +187,7 @@ func (w *work) growInPlace(ctx context.Context, v *volume) error {
 	if len(at) == 0 {
 		return w.growFilesystem(ctx, v, nil, true)
 	}
-	fstype := at[0].FSType
-	switch {
-	case fstype == "xfs" || fstype == "btrfs":
-		return w.growMounted(ctx, fstype, at[0].MPoint)
-	case strings.HasPrefix(fstype, "ext"):
-		if _, err := w.s.host.Run(ctx, host.Cmd{Path: "resize2fs", Args: []string{w.s.host.Path(v.text("device"))}, Timeout: checkTimeout}); err != nil {
-			return host.LinuxError(err)
-		}
-	}
-	return nil
+	return w.s.host.GrowFilesystem(ctx, at[0])
 }
 
 func (w *work) activate(ctx context.Context, vg, name string) error {

@@ -1,0 +1,289 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+)
+
+// memoryCloud is the block storage of a cloud that has one machine: f.
+type memoryCloud struct {
+	f       *fakeHost
+	volumes map[string]*memoryVolume // by id
+	snaps   map[string]string        // id -> key
+	data    map[string]string        // what is on a snapshot, by id
+	next    int
+
+	calls  []string
+	failAt int // the nth call fails; 0: none does
+}
+
+type memoryVolume struct {
+	key, data, device string // device: "" while it is not attached
+	size              float64
+	tags              map[string]string
+}
+
+func newCloud(f *fakeHost) *memoryCloud {
+	return &memoryCloud{f: f, volumes: map[string]*memoryVolume{}, snaps: map[string]string{}, data: map[string]string{}}
+}
+
+func (c *memoryCloud) call(format string, args ...any) error {
+	c.calls = append(c.calls, fmt.Sprintf(format, args...))
+	if len(c.calls) == c.failAt {
+		return errors.New("the cloud is out of order")
+	}
+	return nil
+}
+
+func (c *memoryCloud) find(r Ref) (string, *memoryVolume, error) {
+	for id, v := range c.volumes {
+		if id == r.ID || r.Key != "" && v.key == r.Key {
+			return id, v, nil
+		}
+	}
+	return "", nil, ErrNoVolume
+}
+
+func (c *memoryCloud) describe(id string, v *memoryVolume) CloudVolume {
+	return CloudVolume{ID: id, Zone: "z1", SizeGB: v.size, Here: v.device != "", Device: v.device}
+}
+
+func (c *memoryCloud) Volume(_ context.Context, r Ref) (CloudVolume, error) {
+	if err := c.call("volume"); err != nil {
+		return CloudVolume{}, err
+	}
+	id, v, err := c.find(r)
+	if err != nil {
+		return CloudVolume{}, err
+	}
+	return c.describe(id, v), nil
+}
+
+func (c *memoryCloud) CreateVolume(_ context.Context, key string, s VolumeSpec) (CloudVolume, error) {
+	c.next++
+	id := fmt.Sprintf("vol-%d", c.next)
+	v := &memoryVolume{key: key, size: s.SizeGB, data: c.data[s.SnapshotID], tags: s.Tags}
+	c.volumes[id] = v
+	return c.describe(id, v), c.call("create %s %g GB of %q", s.Kind, s.SizeGB, s.SnapshotID) // made, and the answer lost
+}
+
+func (c *memoryCloud) AttachVolume(_ context.Context, r Ref) (string, error) {
+	_, v, err := c.find(r)
+	if err := errors.Join(err, c.call("attach")); err != nil {
+		return "", err
+	}
+	if v.device == "" {
+		v.device = "/dev/xvd" + string(rune('f'+len(c.attached())))
+		c.f.WriteText(v.device, v.data+strings.Repeat("\x00", 512-len(v.data)))
+	}
+	return v.device, nil
+}
+
+func (c *memoryCloud) attached() (devices []string) {
+	for _, v := range c.volumes {
+		if v.device != "" {
+			devices = append(devices, v.device)
+		}
+	}
+	return devices
+}
+
+func (c *memoryCloud) keep(v *memoryVolume) {
+	if v.device != "" {
+		v.data = signature(c.f.Path(v.device))
+	}
+}
+
+func (c *memoryCloud) DetachVolume(_ context.Context, r Ref, _ bool) error {
+	_, v, err := c.find(r)
+	if err := errors.Join(err, c.call("detach")); err != nil {
+		return err
+	}
+	c.keep(v)
+	if v.device != "" {
+		os.Remove(c.f.Path(v.device))
+	}
+	v.device = ""
+	return nil
+}
+
+func (c *memoryCloud) DeleteVolume(_ context.Context, r Ref) error {
+	id, v, err := c.find(r)
+	if err := errors.Join(err, c.call("delete")); err != nil {
+		return err
+	}
+	if v.device != "" {
+		return errors.New("the volume is attached")
+	}
+	delete(c.volumes, id)
+	return nil
+}
+
+func (c *memoryCloud) TagVolume(_ context.Context, r Ref, tags map[string]string) error {
+	_, v, err := c.find(r)
+	if err := errors.Join(err, c.call("tag %v", tags)); err != nil {
+		return err
+	}
+	if v.tags == nil {
+		v.tags = map[string]string{}
+	}
+	maps.Copy(v.tags, tags)
+	return nil
+}
+
+func (c *memoryCloud) CreateSnapshot(_ context.Context, key string, r Ref, _ string, _ map[string]string) (string, error) {
+	_, v, err := c.find(r)
+	if err != nil {
+		return "", err
+	}
+	c.keep(v)
+	c.next++
+	id := fmt.Sprintf("snap-%d", c.next)
+	c.snaps[id], c.data[id] = key, v.data
+	return id, c.call("snapshot")
+}
+
+func (c *memoryCloud) DeleteSnapshot(_ context.Context, r Ref) error {
+	for id, key := range c.snaps {
+		if id == r.ID || r.Key != "" && key == r.Key {
+			delete(c.snaps, id)
+			return c.call("delete snapshot")
+		}
+	}
+	return ErrNoVolume
+}
+
+// state is what the cloud has, without the names of keys and without the tag that says how a volume is meant.
+func (c *memoryCloud) state() string {
+	var lines []string
+	for id, v := range c.volumes {
+		c.keep(v)
+		tags := maps.Clone(v.tags)
+		if tags[statusTag] == statusActive {
+			delete(tags, statusTag)
+		}
+		if len(tags) == 0 {
+			tags = nil
+		}
+		lines = append(lines, fmt.Sprintf("%s %q %s %g %v", id, v.data, v.device, v.size, tags))
+	}
+	for id := range c.snaps {
+		lines = append(lines, id)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+var ebs = object{"type": "ebs", "size": 10, "fstype": "ext4", "mpoint": "/mnt/v", "tags": object{"who": "me"}}
+
+func TestCloudVolume(t *testing.T) {
+	f := newFake(t)
+	cloud := newCloud(f)
+	b := newBed(t, f.Host.Host, stateDir, cloud)
+	v := made(t, b, ebs)
+	if v.Text("id") != "vol-1" || v.Text("device") != "/dev/xvdf" || v.Text("avail_zone") != "z1" || v.Text("volume_type") != "standard" || cloud.volumes["vol-1"].tags["who"] != "me" {
+		t.Errorf("got %v", v)
+	}
+	if again := made(t, b, toObject(v)); params("v", again) != params("v", v) {
+		t.Errorf("again: got %v, want %v", again, v)
+	}
+	snap := b.ok(t, "snapshot", "volume", v, "description", "d", "tags", object{"n": 1})
+	if snap.Text("type") != "ebs" || snap.Text("id") != "snap-2" || snap.Text("description") != "d" {
+		t.Errorf("got %v", snap)
+	}
+	bigger := b.ok(t, "grow", "volume", v, "growth", object{"size": "20"})
+	if bigger.Text("id") != "vol-4" || bigger.Text("size") != "20" || cloud.volumes["vol-1"].tags[statusTag] != statusOld || cloud.volumes["vol-1"].device != "" || len(cloud.snaps) != 1 {
+		t.Errorf("got %v, cloud %s", bigger, cloud.state())
+	}
+	gone := b.ok(t, "destroy", "volume", bigger)
+	if !null(gone, "device") || len(cloud.volumes) != 1 {
+		t.Errorf("got %v, cloud %s", gone, cloud.state())
+	}
+	b.fails(t, "VolumeNotExistsError: Volume not found: vol-4", "create", "volume", gone)
+	for text, growth := range map[string]object{
+		"NoOpError: New ebs volume configuration is equal to present. Nothing to do.":   {"size": 10},
+		"StorageError: New size is smaller than old.":                                   {"size": 5},
+		"StorageError: EBS iops can only be used with io1 volume type":                  {"iops": 100},
+		"StorageError: Iops parameter must be specified for io1 volumes":                {"volume_type": "io1"},
+		"StorageError: Maximum ratio of 10:1 is permitted between IOPS and volume size": {"volume_type": "io1", "iops": 200},
+		"AssertionError: 'size' is invalid, a number above 0 is expected: \"-1\"":       {"size": -1},
+	} {
+		b.fails(t, text, "grow", "volume", v, "growth", growth)
+	}
+}
+
+func toObject(c agentapi.StorageConfig) object {
+	o := object{}
+	for k, raw := range c {
+		o[k] = raw
+	}
+	return o
+}
+
+func TestCloudVolumesWithoutACloud(t *testing.T) {
+	f := newFake(t)
+	b := f.bed(t)
+	b.fails(t, "StorageError: Volume has no ID and EC2 connection required for volume construction is not available", "create", "volume", object{"type": "ebs", "size": 1})
+	b.fails(t, "make and attach the volume through the coordinator", "create", "volume", object{"type": "cinder", "id": "c-1"})
+	b.fails(t, "this agent reaches no cloud", "grow", "volume", object{"type": "csvol", "id": "c-1", "size": 1}, "growth", object{"size": 2})
+	device := f.disk(t, 0)
+	v := b.ok(t, "create", "volume", object{"type": "ebs", "id": "vol-0123abcd", "device": device, "mpoint": "/mnt/v", "fstype": "ext4"}, "mkfs", true, "mount", true)
+	if v.Text("device") != device {
+		t.Errorf("got %v", v)
+	}
+	b.fails(t, "cannot detach the ebs volume: this agent reaches no cloud", "detach", "volume", v)
+	if !strings.Contains(f.Text("/proc/self/mountinfo"), "/mnt/v") {
+		t.Error("a detachment that failed has unmounted the volume")
+	}
+	f.WriteText("/dev/nvme1n1", strings.Repeat("\x00", 512))
+	if err := os.MkdirAll(f.Path("/dev/disk/by-id"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../../nvme1n1", f.Path("/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ok(t, "create", "volume", object{"type": "ebs", "id": "vol-0123456789"}); got.Text("device") != "/dev/nvme1n1" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestEveryCallOfTheCloudIsTakenBack lets each call of the cloud fail once, after it had its effect where that can be.
+func TestEveryCallOfTheCloudIsTakenBack(t *testing.T) {
+	for name, prepare := range map[string]func(b *bed) (string, []any){
+		"create":   func(*bed) (string, []any) { return "create", []any{"volume", ebs, "mkfs", true, "mount", true} },
+		"snapshot": func(b *bed) (string, []any) { return "snapshot", []any{"volume", made(t, b, ebs)} },
+		"detach":   func(b *bed) (string, []any) { return "detach", []any{"volume", made(t, b, ebs)} },
+		"grow": func(b *bed) (string, []any) {
+			return "grow", []any{"volume", made(t, b, ebs), "growth", object{"size": 20}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				f := newFake(t)
+				cloud := newCloud(f)
+				b := newBed(t, f.Host.Host, stateDir, cloud)
+				method, pairs := prepare(b)
+				before, had := f.state(t), cloud.state()
+				cloud.calls, cloud.failAt = nil, n
+				_, err := b.call(t.Context(), method, pairs...)
+				if err == nil && len(cloud.calls) < n {
+					break
+				}
+				if err == nil {
+					t.Errorf("call %d (%s) failed without an error", n, cloud.calls[n-1])
+				}
+				if got, has := f.state(t), cloud.state(); got != before || has != had {
+					t.Errorf("call %d (%s) failed, %s: got\n%s\n%s\nwant\n%s\n%s", n, cloud.calls[n-1], messageOf(err), got, has, before, had)
+				}
+			}
+		})
+	}
+}
