@@ -139,7 +139,7 @@ func TestGrowVolume(t *testing.T) {
 		up(t, h, nil)
 		hosttest.BreakEachCall(t, start, grow, up)
 	})
-	h := newVolumeHost(t, "TYPE=btrfs\nUSAGE=filesystem")
+	h := newVolumeHost(t, "TYPE=vfat\nUSAGE=filesystem")
 	s := newService(h)
 	_, err := s.GrowVolume(t.Context(), agentapi.GrowVolumeParams{MPoint: "/srv/data"})
 	wantKind(t, err, agentapi.KindNotFound)

@@ -126,11 +126,17 @@ func (e *eph) destroy(ctx context.Context, w *work, v *volume, d deletion) error
 	if err := w.commit(); err != nil { // what goes now is gone
 		return err
 	}
-	if err := e.s.removeLV(ctx, v.text("vg"), ephVolume); err != nil {
+	ours, err := e.lvm.ours(ctx, w, in)
+	if err != nil {
 		return err
 	}
-	if err := e.s.removeGroup(ctx, v.text("vg")); err != nil {
-		return err
+	if ours {
+		if err := e.s.removeLV(ctx, v.text("vg"), ephVolume); err != nil {
+			return err
+		}
+		if err := e.s.removeGroup(ctx, v.text("vg")); err != nil {
+			return err
+		}
 	}
 	disks := in.members("pvs")
 	for _, disk := range disks {

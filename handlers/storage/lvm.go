@@ -204,17 +204,39 @@ func (w *work) deactivate(ctx context.Context, vg, name string) error {
 	return w.s.lvm(ctx, "lvchange", "--yes", "--activate", "n", vg+"/"+name)
 }
 
-func (l *lvm) locate(ctx context.Context, _ *work, v *volume) error {
-	lv, exists, err := l.s.logicalVolume(ctx, v.text("vg"), v.text("name"))
-	switch {
-	case err != nil:
+func (l *lvm) locate(ctx context.Context, w *work, v *volume) error {
+	v.set("device", nil)
+	ours, err := l.ours(ctx, w, v)
+	if err != nil || !ours {
 		return err
-	case exists && lv.active:
-		v.set("device", lvDevice(v.text("vg"), v.text("name")))
-	default:
-		v.set("device", nil)
 	}
-	return nil
+	lv, exists, err := l.s.logicalVolume(ctx, v.text("vg"), v.text("name"))
+	if exists && lv.active {
+		v.set("device", lvDevice(v.text("vg"), v.text("name")))
+	}
+	return err
+}
+
+// ours says whether the group of the volume's name lies on the volume's own disks. Groups are named by callers, and a copy of
+// a volume has the same name: what is another's must not be taken for ours, least of all to be removed.
+func (l *lvm) ours(ctx context.Context, w *work, v *volume) (bool, error) {
+	pvs := v.members("pvs")
+	if len(pvs) == 0 {
+		return true, nil // the name is all there is
+	}
+	known, err := l.s.physicalVolumes(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, pv := range pvs {
+		if err := w.driver(pv).locate(ctx, w, pv); err != nil {
+			return false, err
+		}
+		if device := pv.text("device"); device != "" && known[l.s.realPath(device)] == v.text("vg") {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (l *lvm) detach(ctx context.Context, w *work, v *volume, _ bool) error {
@@ -236,11 +258,22 @@ func (l *lvm) destroy(ctx context.Context, w *work, v *volume, d deletion) error
 // remove deletes the logical volume and, when everything is to go, its group and what that lies on.
 func (l *lvm) remove(ctx context.Context, w *work, v *volume, d deletion) error {
 	vg, name := v.text("vg"), v.text("name")
-	if err := l.s.removeLV(ctx, vg, name); err != nil || !d.force {
+	ours, err := l.ours(ctx, w, v)
+	if err != nil {
 		return err
 	}
-	if err := l.s.removeGroup(ctx, vg); err != nil {
-		return err
+	if ours {
+		if err := l.s.removeLV(ctx, vg, name); err != nil {
+			return err
+		}
+	}
+	if !d.force {
+		return nil
+	}
+	if ours {
+		if err := l.s.removeGroup(ctx, vg); err != nil {
+			return err
+		}
 	}
 	pvs := v.members("pvs")
 	for _, pv := range pvs {

@@ -207,8 +207,11 @@ func (r *raid) rememberGroup(ctx context.Context, w *work, v *volume, md string)
 // restoreGroup writes the group's metadata to an array that has none: an older agent takes it away when it detaches.
 func (r *raid) restoreGroup(ctx context.Context, w *work, v *volume, md string) error {
 	vg := v.text("vg")
-	if exists, err := r.s.groupExists(ctx, vg); err != nil || exists {
+	if ours, err := r.carries(ctx, md, vg); err != nil || ours {
 		return err
+	}
+	if exists, err := r.s.groupExists(ctx, vg); err != nil || exists {
+		return errors.Join(err, storageError(agentapi.KindConflict, "there is a volume group %s on other disks", vg))
 	}
 	text, err := base64.StdEncoding.DecodeString(strings.Map(dropBlanks, v.text("lvm_group_cfg")))
 	if err != nil {
@@ -242,17 +245,27 @@ func dropBlanks(c rune) rune {
 	return c
 }
 
-func (r *raid) locate(ctx context.Context, _ *work, v *volume) error {
-	lv, exists, err := r.s.logicalVolume(ctx, v.text("vg"), raidVolume)
-	switch {
-	case err != nil:
+func (r *raid) locate(ctx context.Context, w *work, v *volume) error {
+	v.set("device", nil)
+	md, _, err := r.running(ctx, w, v)
+	if err != nil || md == "" {
 		return err
-	case exists && lv.active:
-		v.set("device", lvDevice(v.text("vg"), raidVolume))
-	default:
-		v.set("device", nil)
 	}
-	return nil
+	ours, err := r.carries(ctx, md, v.text("vg"))
+	if err != nil || !ours {
+		return err
+	}
+	lv, exists, err := r.s.logicalVolume(ctx, v.text("vg"), raidVolume)
+	if exists && lv.active {
+		v.set("device", lvDevice(v.text("vg"), raidVolume))
+	}
+	return err
+}
+
+// carries says whether the group of a name lies on an array. The old volume of one that has grown names the same group.
+func (r *raid) carries(ctx context.Context, md, vg string) (bool, error) {
+	known, err := r.s.physicalVolumes(ctx)
+	return known[r.s.realPath(md)] == vg, err
 }
 
 // detach stops the array and detaches its disks. The group stays written on them.
@@ -324,14 +337,8 @@ func (r *raid) destroy(ctx context.Context, w *work, v *volume, d deletion) erro
 	if err := w.commit(); err != nil { // what goes now is gone
 		return err
 	}
-	if err := r.s.removeLV(ctx, vg, raidVolume); err != nil {
-		return err
-	}
-	if err := r.s.removeGroup(ctx, vg); err != nil {
-		return err
-	}
 	if md != "" {
-		if err := r.s.removePV(ctx, md); err != nil {
+		if err := r.removeGroup(ctx, md, vg); err != nil {
 			return err
 		}
 		if err := r.s.lvm(ctx, "mdadm", "--stop", r.s.host.Path(md)); err != nil {
@@ -353,6 +360,23 @@ func (r *raid) destroy(ctx context.Context, w *work, v *volume, d deletion) erro
 		return w.detach(ctx, disk, d.force)
 	})
 	return errors.Join(err, w.commit())
+}
+
+// removeGroup removes what is on an array.
+func (r *raid) removeGroup(ctx context.Context, md, vg string) error {
+	ours, err := r.carries(ctx, md, vg)
+	if err != nil {
+		return err
+	}
+	if ours {
+		if err := r.s.removeLV(ctx, vg, raidVolume); err != nil {
+			return err
+		}
+		if err := r.s.removeGroup(ctx, vg); err != nil {
+			return err
+		}
+	}
+	return r.s.removePV(ctx, md)
 }
 
 func (s *Service) zeroSuperblock(ctx context.Context, device string) error {

@@ -101,3 +101,19 @@ func TestDestroyLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestTheOldVolumeIsNotTheNewOne: after growth both name the same group, and only one has it on its disks.
+func TestTheOldVolumeIsNotTheNewOne(t *testing.T) {
+	f := newFake(t)
+	b := f.bed(t)
+	old := made(t, b, arrayVolume)
+	grown := b.ok(t, "grow", "volume", old, "growth", object{"disks": object{"size": 0.004}})
+	gone := b.ok(t, "destroy", "volume", old, "force", true, "remove_disks", true)
+	if !null(gone, "device") || f.Exists("/srv/a.img") || f.Exists("/srv/b.img") {
+		t.Errorf("got %v", gone)
+	}
+	again := b.ok(t, "create", "volume", grown, "mount", true)
+	if again.Text("device") != grown.Text("device") || !strings.Contains(f.Text("/proc/self/mountinfo"), "/mnt/v") || len(f.raids) != 1 {
+		t.Errorf("the grown volume is %v, was %v", again, grown)
+	}
+}
