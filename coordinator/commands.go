@@ -64,7 +64,7 @@ The password is made up unless --password-stdin gives one. It is shown only now.
 	create.Flags().BoolVar(&admin, "admin", false, "let the account manage everything")
 	create.Flags().BoolVar(&passwordStdin, "password-stdin", false, "read the password from standard input")
 	create.MarkFlagRequired("email")
-	user.AddCommand(create)
+	user.AddCommand(create, a.creditCommand())
 	return user
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -41,8 +42,15 @@ func (c *coordinator) newDirector(registry prometheus.Registerer) (*directorServ
 	if err != nil {
 		return nil, err
 	}
+	boot := &bootstrap{path: filepath.Join(c.cfg.DataDir, "ConPaaS.tar.gz"), pack: func() string { return agentPackage(c.cfg) }, signer: ca,
+		listener: func() []byte {
+			if c.ca == nil {
+				return nil // TLS is not spoken but here
+			}
+			return c.ca.Certificate()
+		}}
 	dialect := director.New(director.Options{Core: c.core, Auth: c.auth, Certificates: certificates, Log: c.log, MaxCredit: c.cfg.DirectorMaxCredit,
-		Closed: c.cfg.DirectorClosed, Changed: d.managers.Changed})
+		Closed: c.cfg.DirectorClosed, Changed: d.managers.Changed, Bootstrap: boot.open})
 	o := api.ServerOptions{Log: c.log, TLSAddr: c.cfg.DirectorListen, OneRequest: true}
 	if o.Handler, err = handler(dialect.Mount()); err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ for --data-dir), then from flags; the later one wins.`,
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "config file (default "+defaultConfigPath+" when it exists)")
 	defaults := DefaultConfig()
 	defaults.settings(root.PersistentFlags())
-	root.AddCommand(a.serveCommand(), a.userCommand(), a.nodeCommand(), a.keyCommand(), a.imageCommand(), a.doctorCommand(), a.teardownCommand(), a.versionCommand(), manCommand(root))
+	root.AddCommand(a.serveCommand(), a.userCommand(), a.nodeCommand(), a.keyCommand(), a.imageCommand(), a.doctorCommand(), a.teardownCommand(), a.managerCertificateCommand(), a.versionCommand(), manCommand(root))
 	return root
 }
 

@@ -305,7 +305,7 @@ func (c *Core) deployOn(ctx context.Context, s Service, n Node, archive []byte) 
 		}
 	}
 	host := serviceHost(s.App)
-	if _, err := agent.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: host, Port: "80", Template: serviceVHost(host, paths, s.Settings)}); err != nil {
+	if _, err := agent.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: host, Port: "80", Template: serviceVHost(host, n.Address, paths, s.Settings)}); err != nil {
 		return classified(err, Internal, ObjService, "make the site on "+n.Name)
 	}
 	return classified(startForGood(ctx, agent, "apache"), Internal, ObjService, "start the web server on "+n.Name)
@@ -332,15 +332,17 @@ var (
 	phpSize   = regexp.MustCompile(`^[0-9]{1,9}[KMGkmg]?$`)
 )
 
-// serviceVHost answers whatever name is asked for: people reach the node by its address, or by names of their own.
-func serviceVHost(host string, paths agentapi.AppPaths, settings map[string]string) string {
+// serviceVHost answers whatever name is asked for at the node's address: people reach the node by it, or by names of their
+// own. A vhost of an address goes before those of any, such as the one that Apache is packaged with, which takes the address
+// for its name.
+func serviceVHost(host, address string, paths agentapi.AppPaths, settings map[string]string) string {
 	var php strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(PHPSettings)) {
 		if v := settings["phpconf."+name]; v != "" && PHPSettings[name].MatchString(v) {
 			fmt.Fprintf(&php, "   php_value %s %s\n", name, v)
 		}
 	}
-	text := strings.Replace(vhostTemplate(host, paths), "ServerName "+host, "ServerName "+host+"\n   ServerAlias *", 1)
+	text := strings.Replace(vhostTemplate(host, paths), "<VirtualHost *:80>", "<VirtualHost "+address+":80>", 1)
 	return strings.Replace(text, "</VirtualHost>\n", php.String()+"</VirtualHost>\n", 1)
 }
 

@@ -1,0 +1,404 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// conpaas is a user of the Director with curl and openssl.
+type conpaas struct {
+	*site
+	url string // of the Director
+	dir string // of the certificate's files
+}
+
+const directorNetwork = 77
+
+func newDirector(t *testing.T, network int) *conpaas {
+	t.Helper()
+	port := freePort(t)
+	s := newSiteWith(t, fmt.Sprintf(`agent_package: %s/dist/reeve-agent.deb
+clouds:
+  nspawn: {engine: nspawn, bridge: rve%d, subnet: 10.90.%d.0/24}
+default_cloud: nspawn
+service_zone: conpaas.test
+director_listen: 127.0.0.1:%d
+`, top, network, network, port))
+	s.start(0)
+	return &conpaas{site: s, url: fmt.Sprintf("https://127.0.0.1:%d", port)}
+}
+
+// as gives the user's certificate files to another directory of the same Director.
+func (c *conpaas) as(dir string) *conpaas { return &conpaas{site: c.site, url: c.url, dir: dir} }
+
+// run runs a program and returns what it says.
+func (c *conpaas) run(name string, args ...string) string {
+	c.t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (c *conpaas) file(name string) string { return filepath.Join(c.dir, name) }
+
+// curl asks with the user's certificate, which checks the other side's too.
+func (c *conpaas) curl(url string, args ...string) string {
+	c.t.Helper()
+	out, err := c.tryCurl(url, args...)
+	if err != nil {
+		c.t.Fatalf("curl %s: %v\n%s", url, err, out)
+	}
+	return out
+}
+
+func (c *conpaas) tryCurl(url string, args ...string) (string, error) {
+	all := []string{"-sS", "-m", "90"}
+	if c.dir != "" {
+		all = append(all, "--cacert", c.file("ca_cert.pem"), "--cert", c.file("cert.pem"), "--key", c.file("key.pem"))
+	} else {
+		all = append(all, "-k")
+	}
+	out, err := exec.Command("curl", append(append(all, args...), url)...).CombinedOutput()
+	return string(out), err
+}
+
+func (c *conpaas) director(path string, fields ...string) string {
+	c.t.Helper()
+	var args []string
+	for _, f := range fields {
+		args = append(args, "--data-urlencode", f)
+	}
+	if len(fields) == 0 {
+		args = []string{"-d", ""}
+	}
+	return c.curl(c.url+path, args...)
+}
+
+func (c *conpaas) parse(text string, v any) {
+	c.t.Helper()
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		c.t.Fatalf("got %q: %v", text, err)
+	}
+}
+
+func (c *conpaas) credit() string { c.t.Helper(); return c.curl(c.url + "/user_credit") }
+
+type conpaasService struct {
+	SID     int64  `json:"sid"`
+	Name    string `json:"name"`
+	State   string `json:"state"`
+	Manager string `json:"manager"`
+	VMID    string `json:"vmid"`
+}
+
+// ask calls a method of a service's manager that only reads.
+func (c *conpaas) ask(s conpaasService, method, params string, result any) {
+	c.t.Helper()
+	args := []string{"-G", "-H", "Content-Type: application/json", "-d", "method=" + method, "-d", "id=1"}
+	if params != "" {
+		args = append(args, "--data-urlencode", "params="+params)
+	}
+	c.answer(c.curl("https://"+s.Manager+"/", args...), method, result)
+}
+
+// tell calls a method that changes something.
+func (c *conpaas) tell(s conpaasService, method, params string, result any) {
+	c.t.Helper()
+	body := fmt.Sprintf(`{"method": %q, "params": %s, "id": "1"}`, method, params)
+	c.answer(c.curl("https://"+s.Manager+"/", "-H", "Content-Type: application/json", "-d", body), method, result)
+}
+
+func (c *conpaas) answer(text, method string, result any) {
+	c.t.Helper()
+	var a struct {
+		Result json.RawMessage
+		Error  any
+	}
+	c.parse(text, &a)
+	if a.Error != nil || a.Result == nil {
+		c.t.Fatalf("%s: got %s", method, text)
+	}
+	if result != nil {
+		c.parse(string(a.Result), result)
+	}
+}
+
+func (c *conpaas) reaches(s conpaasService, state string) {
+	c.t.Helper()
+	c.await(2*time.Minute, "state "+state, func() (bool, string) {
+		var info struct{ State string }
+		c.ask(s, "get_service_info", "", &info)
+		if info.State == "STOPPED" && state == "RUNNING" {
+			var log struct{ Log string }
+			c.ask(s, "getLog", "", &log)
+			c.t.Fatalf("the service was stopped:\n%s", log.Log)
+		}
+		return info.State == state, info.State
+	})
+}
+
+// addresses of the nodes that have a role.
+func (c *conpaas) addresses(s conpaasService, role string) []string {
+	c.t.Helper()
+	var nodes map[string][]string
+	c.ask(s, "list_nodes", "", &nodes)
+	var all []string
+	for _, id := range nodes[role] {
+		var info struct {
+			ServiceNode struct{ IP, Cloud string } `json:"serviceNode"`
+		}
+		c.ask(s, "get_node_info", fmt.Sprintf(`{"serviceNodeId": %q}`, id), &info)
+		all = append(all, info.ServiceNode.IP)
+	}
+	return all
+}
+
+// certificates fetches a user's zip and unpacks it.
+func (c *conpaas) certificates(name, password string) *conpaas {
+	c.t.Helper()
+	dir := filepath.Join(c.site.dir, "user-"+name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	zip := filepath.Join(dir, "certs.zip")
+	c.curl(c.url+"/getcerts", "--data-urlencode", "username="+name, "--data-urlencode", "password="+password, "-o", zip)
+	c.run("python3", "-m", "zipfile", "-e", zip, dir)
+	return c.as(dir)
+}
+
+func (c *conpaas) user(name string) *conpaas {
+	c.t.Helper()
+	var user struct {
+		UID      int64
+		Username string
+	}
+	c.parse(c.director("/new_user", "username="+name, "fname=F", "lname=L", "email="+name+"@example.org", "affiliation=VU", "password=pw of "+name, "credit=10", "uuid=<none>"), &user)
+	if user.UID == 0 || user.Username != name {
+		c.t.Fatalf("new_user: got %+v", user)
+	}
+	return c.certificates(name, "pw of "+name)
+}
+
+func (c *conpaas) want(what string, got, want any) {
+	c.t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		c.t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestConPaaSWithCurlAndOpenSSL(t *testing.T) {
+	t.Parallel()
+	d := newDirector(t, directorNetwork)
+	ann, bob := d.user("ann"), d.user("bob")
+
+	// The certificate says who it is and chains to the authority, and so does the Director's.
+	d.run("openssl", "verify", "-x509_strict", "-CAfile", ann.file("ca_cert.pem"), ann.file("cert.pem"))
+	subject := d.run("openssl", "x509", "-in", ann.file("cert.pem"), "-noout", "-subject", "-nameopt", "RFC2253,sep_multiline")
+	for _, part := range []string{"CN=ann", "role=user", "UID=", "serviceLocator=0", "emailAddress=ann@example.org"} {
+		if !strings.Contains(subject, part) {
+			t.Errorf("the subject %q has no %s", subject, part)
+		}
+	}
+	d.want("the authority", strings.Contains(d.run("openssl", "x509", "-in", ann.file("ca_cert.pem"), "-noout", "-subject"), "CN = CA"), true)
+
+	var types []string
+	d.parse(d.curl(d.url+"/available_services"), &types)
+	if !slices.Contains(types, "php") || !slices.Contains(types, "mysql") {
+		t.Fatalf("got the types %q", types)
+	}
+
+	// A site from nothing to 200.
+	var service conpaasService
+	ann.parse(ann.director("/start/php"), &service)
+	d.want("state and name", service.State+" "+service.Name, "INIT New php service")
+	d.want("credit", ann.credit(), 9)
+	archive := filepath.Join(d.site.dir, "site.tar.gz")
+	if err := os.WriteFile(filepath.Join(d.site.dir, "index.php"), []byte(`<?php echo "sum ", 40 + 2, " at ", $_SERVER["SERVER_ADDR"];`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.run("tar", "-C", d.site.dir, "-czf", archive, "index.php")
+	var code struct {
+		ID string `json:"codeVersionId"`
+	}
+	ann.answer(ann.curl("https://"+service.Manager+"/", "-F", "method=upload_code_version", "-F", "description=first", "-F", "code=@"+archive), "upload", &code)
+	ann.tell(service, "startup", `{"cloud": "default"}`, nil)
+	ann.reaches(service, "RUNNING")
+	ann.tell(service, "update_php_configuration", fmt.Sprintf(`{"codeVersionId": %q}`, code.ID), nil)
+	ann.reaches(service, "RUNNING")
+	serves := func(n int) {
+		t.Helper()
+		all := ann.addresses(service, "web")
+		d.want("nodes", len(all), n)
+		for _, ip := range all {
+			d.want("the page of "+ip, d.run("curl", "-sS", "-m", "20", "-w", " %{http_code}", "http://"+ip+"/"), "sum 42 at "+ip+" 200")
+		}
+	}
+	serves(1)
+
+	// Two nodes, by the routers' name as well.
+	ann.tell(service, "add_nodes", `{"backend": 1, "cloud": "default"}`, nil)
+	ann.reaches(service, "RUNNING")
+	d.want("credit", ann.credit(), 8)
+	serves(2)
+	router := d.nodeWith("router")
+	seen := map[string]bool{}
+	d.await(30*time.Second, "both nodes to answer through the router", func() (bool, string) {
+		status, body := d.fetch(router.Address, fmt.Sprintf("service-%d.conpaas.test", service.SID), "/")
+		if status == 200 {
+			seen[body] = true
+		}
+		return len(seen) == 2, fmt.Sprint(status, seen)
+	})
+
+	// Names, lists, and a coordinator that is killed meanwhile.
+	d.want("rename", ann.director(fmt.Sprintf("/rename/%d", service.SID), "name=My site"), "true")
+	d.site.process.Process.Kill()
+	<-d.site.exited
+	d.site.start(0)
+	var rows []conpaasService
+	d.await(20*time.Second, "the list after the restart", func() (bool, string) {
+		out, err := ann.tryCurl(ann.url + "/list")
+		return err == nil && json.Unmarshal([]byte(out), &rows) == nil, out
+	})
+	if len(rows) != 1 || rows[0].Name != "My site" || rows[0].State != "RUNNING" || rows[0].SID != service.SID {
+		t.Errorf("got %+v", rows)
+	}
+	d.await(20*time.Second, "the manager after the restart", func() (bool, string) {
+		out, err := ann.tryCurl("https://"+service.Manager+"/?method=get_service_info&id=1", "-H", "Content-Type: application/json")
+		return err == nil && strings.Contains(out, "RUNNING"), out
+	})
+	serves(2)
+	d.want("credit", ann.credit(), 8)
+
+	t.Run("certificates that are not ann's get nowhere", func(t *testing.T) {
+		d.want("bob's list", bob.curl(bob.url+"/list"), "[]")
+		d.want("bob's stop", bob.director(fmt.Sprintf("/stop/%d", service.SID)), "false")
+		out := bob.curl("https://"+service.Manager+"/?method=get_service_info&id=1", "-H", "Content-Type: application/json", "-w", " %{http_code}")
+		d.want("bob at the manager", strings.HasSuffix(out, " 403"), true)
+		nobody := d.as("")
+		d.want("nobody", nobody.curl(nobody.url+"/list", "-w", " %{http_code}"), "false 401")
+		if out, err := nobody.tryCurl("https://"+service.Manager+"/?method=get_service_info&id=1", "-H", "Content-Type: application/json", "-w", " %{http_code}"); err == nil && !strings.HasSuffix(out, " 403") {
+			t.Errorf("nobody at the manager: got %s", out)
+		}
+
+		foreign := d.as(filepath.Join(d.site.dir, "foreign"))
+		if err := os.MkdirAll(foreign.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		d.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", foreign.file("key.pem"), "-out", foreign.file("cert.pem"), "-days", "1", "-subj", "/CN=CA/UID=1/role=user")
+		d.run("cp", ann.file("ca_cert.pem"), foreign.file("ca_cert.pem"))
+		// openssl keeps a certificate to itself that the other side would not know; what is shown ends the handshake.
+		if out, err := foreign.tryCurl(foreign.url+"/list", "-w", " %{http_code}"); err == nil && out != "false 401" {
+			t.Errorf("a foreign certificate: got %s", out)
+		}
+
+		// The manager's own: it spends credit and has agents' keys signed, and is no user.
+		manager := d.as(filepath.Join(d.site.dir, "manager"))
+		if out, err := d.command("manager-certificate", fmt.Sprint(service.SID), "--dir", manager.dir).CombinedOutput(); err != nil {
+			t.Fatalf("manager-certificate: %v\n%s", err, out)
+		}
+		d.want("a manager as a user", manager.curl(manager.url+"/list", "-w", " %{http_code}"), "false 401")
+		callback := func() string {
+			return manager.director("/callback/decrementUserCredit.php", fmt.Sprintf("sid=%d", service.SID), "decrement=2")
+		}
+		d.want("its callback", callback(), `{"error":false}`)
+		d.want("credit", ann.credit(), 6)
+		d.run("openssl", "req", "-new", "-sha1", "-newkey", "rsa:2048", "-nodes", "-keyout", manager.file("agent.key"), "-out", manager.file("agent.csr"), "-subj", "/CN=CA/UID=1/role=user")
+		cert := manager.curl(manager.url+"/ca/get_cert.php", "-F", "csr=@"+manager.file("agent.csr"))
+		if err := os.WriteFile(manager.file("agent.pem"), []byte(cert), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.run("openssl", "verify", "-CAfile", manager.file("ca_cert.pem"), manager.file("agent.pem"))
+		subject := d.run("openssl", "x509", "-in", manager.file("agent.pem"), "-noout", "-subject", "-nameopt", "RFC2253,sep_multiline")
+		if !strings.Contains(subject, "role=agent") || strings.Contains(subject, "CN=CA") {
+			t.Errorf("got the agent %q", subject)
+		}
+
+		// Its service ends, and with it what it may do.
+		d.want("stop", ann.director(fmt.Sprintf("/stop/%d", service.SID)), "true")
+		d.await(time.Minute, "the end of the service", func() (bool, string) {
+			out := ann.curl(ann.url + "/list")
+			return out == "[]", out
+		})
+		d.want("the revoked manager", manager.curl(manager.url+"/callback/decrementUserCredit.php", "-d", fmt.Sprintf("sid=%d&decrement=1", service.SID), "-w", " %{http_code}"), "false 401")
+		d.want("again", ann.director(fmt.Sprintf("/stop/%d", service.SID)), "false")
+	})
+
+	// Nothing of it is left: no node but the router, and no address on the bridge but the host's.
+	for _, n := range d.nodes() {
+		if !slices.Contains(n.Roles, "router") {
+			t.Errorf("the node %s is left", n.Name)
+		}
+	}
+	bridge, err := net.InterfaceByName(fmt.Sprintf("rve%d", directorNetwork))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses, err := bridge.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if ip := a.(*net.IPNet).IP.To4(); ip != nil && !strings.HasSuffix(ip.String(), ".1") {
+			t.Errorf("the address %s is left", ip)
+		}
+	}
+
+	t.Run("without credit nothing starts", func(t *testing.T) {
+		if out, err := d.command("user", "credit", "--email", "bob@example.org", "--add", "-1000").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "0" {
+			t.Fatalf("got %v, %s", err, out)
+		}
+		if out := bob.director("/start/php"); !strings.Contains(out, "Not enough credits") {
+			t.Errorf("got %s", out)
+		}
+		d.want("list", bob.curl(bob.url+"/list"), "[]")
+	})
+}
+
+// TestConPaaSDatabaseAndOtherDialects starts a database as the administrator, who is seen through the Gandi API too.
+func TestConPaaSDatabaseAndOtherDialects(t *testing.T) {
+	t.Parallel()
+	d := newDirector(t, directorNetwork+1)
+	admin := d.certificates(d.site.admin.Email, d.site.admin.Password)
+	var service conpaasService
+	admin.parse(admin.director("/start/mysql"), &service)
+	admin.tell(service, "startup", `{"cloud": "default"}`, nil)
+	admin.reaches(service, "RUNNING")
+	admin.tell(service, "set_password", `{"user": "mysqldb", "password": "correct-horse-42"}`, nil)
+	ip := admin.addresses(service, "nodes")[0]
+	d.want("a table", d.run("mysql", "-h", ip, "-u", "mysqldb", "-pcorrect-horse-42", "-N", "-B", "-e", "CREATE TABLE t (n INT); INSERT INTO t VALUES (42); SELECT n FROM t", "mysqldb"), "42\n")
+
+	var instances []struct {
+		ID   int64  `json:"id"`
+		Name string `json:"name"`
+	}
+	d.mustGandi(&instances, "paas.list")
+	if len(instances) != 1 || instances[0].ID != service.SID {
+		t.Errorf("paas.list: got %+v", instances)
+	}
+	var ops []gandiOperation
+	d.mustGandi(&ops, "paas.create", instanceSpec("shop", "shop.test"))
+	var rows []conpaasService
+	admin.parse(admin.curl(admin.url+"/list"), &rows)
+	if len(rows) != 2 || rows[1].Name != "shop" {
+		t.Errorf("list: got %+v", rows)
+	}
+	d.done(ops...)
+	d.want("stop theirs", admin.director(fmt.Sprintf("/stop/%d", rows[1].SID)), "true")
+	var op gandiOperation
+	d.mustGandi(&op, "paas.delete", service.SID)
+	d.done(op)
+	d.await(time.Minute, "an empty list", func() (bool, string) { out := admin.curl(admin.url + "/list"); return out == "[]", out })
+}
