@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -62,6 +64,9 @@ type conn interface {
 	EnableUnitFilesContext(ctx context.Context, files []string, runtime, force bool) (bool, []dbus.EnableUnitFileChange, error)
 	DisableUnitFilesContext(ctx context.Context, files []string, runtime bool) ([]dbus.DisableUnitFileChange, error)
 	ReloadContext(ctx context.Context) error
+	KillUnitWithTarget(ctx context.Context, name string, target dbus.Who, signal int32) error
+	ResetFailedUnitContext(ctx context.Context, name string) error
+	GetAllPropertiesContext(ctx context.Context, unit string) (map[string]any, error)
 }
 
 // New returns a Manager of this host's systemd. Nothing is connected yet.
@@ -225,7 +230,7 @@ func (m *Manager) explain(ctx context.Context, verb, unit string, err error) err
 		return fmt.Errorf("%s %s: %w", verb, unit, context.Cause(ctx))
 	}
 	text := err.Error()
-	if strings.Contains(text, "not found") || strings.Contains(text, "does not exist") || strings.Contains(text, "No such file") {
+	if strings.Contains(text, "not found") || strings.Contains(text, "not loaded") || strings.Contains(text, "does not exist") || strings.Contains(text, "No such file") {
 		return fmt.Errorf("%s %s: %w", verb, unit, &NotFoundError{unit})
 	}
 	return fmt.Errorf("%s %s: %w", verb, unit, err)
@@ -306,6 +311,68 @@ func (m *Manager) Disable(ctx context.Context, unit string) error {
 		return m.explain(ctx, "disable", unit, err)
 	}
 	return nil
+}
+
+// Kill sends a signal to every process of a unit. A unit without processes is no error.
+func (m *Manager) Kill(ctx context.Context, unit string, signal syscall.Signal) error {
+	err := m.do(ctx, func(c conn) error { return c.KillUnitWithTarget(ctx, unit, dbus.All, int32(signal)) })
+	if err == nil || strings.Contains(err.Error(), "No main process") || strings.Contains(err.Error(), "no process") ||
+		strings.Contains(err.Error(), "not loaded") {
+		return nil
+	}
+	return m.explain(ctx, "kill", unit, err)
+}
+
+// ResetFailed makes systemd forget that a unit failed, and how often it was started. A unit that is not loaded is no error.
+func (m *Manager) ResetFailed(ctx context.Context, unit string) error {
+	err := m.do(ctx, func(c conn) error { return c.ResetFailedUnitContext(ctx, unit) })
+	if err == nil || strings.Contains(err.Error(), "not loaded") {
+		return nil
+	}
+	return m.explain(ctx, "reset", unit, err)
+}
+
+// Detail is what systemd counts of a unit, beside its state.
+type Detail struct {
+	State
+	Since       time.Time // of the last change of its state; zero when there was none
+	Restarts    int       // by systemd itself, since it was started; services only
+	Result      string    // of a service's last run: success, exit-code, signal, oom-kill, …
+	ExitStatus  int       // of a service's last main process: exit code, or signal
+	MemoryBytes int64     // in use by its processes; 0 when systemd does not count them
+}
+
+// Detail reads one unit in one request. A unit that does not exist has Load "not-found" and is no error.
+func (m *Manager) Detail(ctx context.Context, unit string) (Detail, error) {
+	var p map[string]any
+	err := m.do(ctx, func(c conn) (err error) {
+		p, err = c.GetAllPropertiesContext(ctx, unit)
+		return err
+	})
+	if err != nil {
+		return Detail{}, m.explain(ctx, "state of", unit, err)
+	}
+	d := Detail{State: State{Unit: unit}}
+	d.Load, _ = p["LoadState"].(string)
+	d.Active, _ = p["ActiveState"].(string)
+	d.Sub, _ = p["SubState"].(string)
+	d.Result, _ = p["Result"].(string)
+	if pid, ok := p["MainPID"].(uint32); ok {
+		d.MainPID = int(pid)
+	}
+	if n, ok := p["NRestarts"].(uint32); ok {
+		d.Restarts = int(n)
+	}
+	if n, ok := p["ExecMainStatus"].(int32); ok {
+		d.ExitStatus = int(n)
+	}
+	if us, ok := p["StateChangeTimestamp"].(uint64); ok && us > 0 && us < math.MaxInt64 {
+		d.Since = time.UnixMicro(int64(us)).UTC()
+	}
+	if n, ok := p["MemoryCurrent"].(uint64); ok && n < math.MaxInt64 { // the largest number means: not counted
+		d.MemoryBytes = int64(n)
+	}
+	return d, nil
 }
 
 // DaemonReload makes systemd read all unit files again.

@@ -201,3 +201,8 @@ func (c *Change) Rollback() error {
 	c.undos = nil
 	return errors.Join(errs...)
 }
+
+// CreateFile makes a new file to write to and read from; one that is there is an error.
+func (h *Host) CreateFile(path string, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(h.Path(path), os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, perm)
+}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -86,6 +88,28 @@ func (u *SystemdUnits) DaemonReload(ctx context.Context) error {
 	return u.explain(ctx, "", time.Now(), u.manager.DaemonReload(ctx))
 }
 
+// Kill implements Units.
+func (u *SystemdUnits) Kill(ctx context.Context, unit string, signal syscall.Signal) error {
+	return u.explain(ctx, unit, time.Now(), u.manager.Kill(ctx, unit, signal))
+}
+
+// ResetFailed implements Units.
+func (u *SystemdUnits) ResetFailed(ctx context.Context, unit string) error {
+	return u.explain(ctx, unit, time.Now(), u.manager.ResetFailed(ctx, unit))
+}
+
+// Detail implements Units.
+func (u *SystemdUnits) Detail(ctx context.Context, unit string) (UnitDetail, error) {
+	d, err := u.manager.Detail(ctx, unit)
+	if err != nil {
+		return UnitDetail{}, u.explain(ctx, unit, time.Now(), err)
+	}
+	return UnitDetail{
+		UnitState: UnitState{Load: d.Load, Active: d.Active, Sub: d.Sub, MainPID: d.MainPID},
+		Since:     d.Since, Restarts: d.Restarts, Result: d.Result, ExitStatus: d.ExitStatus, MemoryBytes: d.MemoryBytes,
+	}, nil
+}
+
 func (u *SystemdUnits) explain(ctx context.Context, unit string, since time.Time, err error) error {
 	if err == nil {
 		return nil
@@ -154,4 +178,21 @@ func journalMessage(record []byte) string {
 		text = strings.ToValidUTF8(text[:journalLineSize], "") + "…"
 	}
 	return text
+}
+
+// OwnUnit is the service that this process runs in, "" when it was not started as one.
+func (h *Host) OwnUnit() string {
+	data, err := h.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		_, group, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if controllers, dir, _ := strings.Cut(group, ":"); ok && (controllers == "" || controllers == "name=systemd") {
+			if name := path.Base(dir); strings.HasSuffix(name, ".service") {
+				return name
+			}
+		}
+	}
+	return ""
 }

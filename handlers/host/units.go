@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"syscall"
+	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 )
@@ -28,17 +30,36 @@ type Units interface {
 	Disable(ctx context.Context, unit string) error
 	State(ctx context.Context, unit string) (UnitState, error)
 	DaemonReload(ctx context.Context) error
+	// Kill sends a signal to every process of a unit; a unit that has none is no error.
+	Kill(ctx context.Context, unit string, signal syscall.Signal) error
+	// ResetFailed forgets that a unit failed and how often it was started.
+	ResetFailed(ctx context.Context, unit string) error
+	// Detail is State and what systemd counts; also of a slice. A unit that is not there has Load "not-found".
+	Detail(ctx context.Context, unit string) (UnitDetail, error)
+}
+
+// UnitDetail is what systemd knows of a unit.
+type UnitDetail struct {
+	UnitState
+	Since       time.Time // of the last change of its state, UTC; zero when there was none
+	Restarts    int       // by systemd itself, since it was started; services only
+	Result      string    // of a service's last run: success, exit-code, signal, oom-kill, start-limit-hit, …
+	ExitStatus  int       // of a service's last main process: exit code, or signal
+	MemoryBytes int64     // in use by its processes; 0 when systemd does not count them
 }
 
 type noUnits struct{}
 
 var errNoUnits = agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "this host is not run by systemd")
 
-func (noUnits) Start(context.Context, string) error              { return errNoUnits }
-func (noUnits) Stop(context.Context, string) error               { return errNoUnits }
-func (noUnits) Restart(context.Context, string) error            { return errNoUnits }
-func (noUnits) Reload(context.Context, string) error             { return errNoUnits }
-func (noUnits) Enable(context.Context, string) error             { return errNoUnits }
-func (noUnits) Disable(context.Context, string) error            { return errNoUnits }
-func (noUnits) State(context.Context, string) (UnitState, error) { return UnitState{}, errNoUnits }
-func (noUnits) DaemonReload(context.Context) error               { return errNoUnits }
+func (noUnits) Start(context.Context, string) error                { return errNoUnits }
+func (noUnits) Stop(context.Context, string) error                 { return errNoUnits }
+func (noUnits) Restart(context.Context, string) error              { return errNoUnits }
+func (noUnits) Reload(context.Context, string) error               { return errNoUnits }
+func (noUnits) Enable(context.Context, string) error               { return errNoUnits }
+func (noUnits) Disable(context.Context, string) error              { return errNoUnits }
+func (noUnits) State(context.Context, string) (UnitState, error)   { return UnitState{}, errNoUnits }
+func (noUnits) DaemonReload(context.Context) error                 { return errNoUnits }
+func (noUnits) Kill(context.Context, string, syscall.Signal) error { return errNoUnits }
+func (noUnits) ResetFailed(context.Context, string) error          { return errNoUnits }
+func (noUnits) Detail(context.Context, string) (UnitDetail, error) { return UnitDetail{}, errNoUnits }

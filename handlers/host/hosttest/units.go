@@ -8,23 +8,26 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 // Units is an init system in memory. A unit is known after Install, or when its file lies in one of systemd's unit
-// directories on the host and DaemonReload was called since it was written.
+// directories on the host and it is asked for; a file that changes later needs DaemonReload, as with systemd itself.
 type Units struct {
 	root string
 	log  *callLog
 
-	mu     sync.Mutex // protects the fields below
-	states map[string]*unit
-	pid    int
+	mu      sync.Mutex // protects the fields below
+	states  map[string]*unit
+	onStart func(string) (host.UnitDetail, error)
+	pid     int
 }
 
 type unit struct {
 	state     host.UnitState
+	detail    host.UnitDetail // beside state
 	enabled   bool
 	installed bool // by the test, not by a file
 }
@@ -95,16 +98,97 @@ func (u *Units) call(ctx context.Context, verb, name string, change func(*unit) 
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s := u.states[name]
+	s := u.findLocked(name)
 	if s == nil {
 		return fmt.Errorf("%s %s: unit not found", verb, name)
 	}
 	return change(s)
 }
 
+// unitDirs are where systemd looks for unit files.
+var unitDirs = []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system"}
+
+// findLocked finds a unit, or loads it from its file.
+func (u *Units) findLocked(name string) *unit {
+	if s := u.states[name]; s != nil {
+		return s
+	}
+	for _, dir := range unitDirs {
+		if st, err := os.Stat(filepath.Join(u.root, dir, name)); err == nil && st.Mode().IsRegular() {
+			u.states[name] = &unit{state: stopped}
+			return u.states[name]
+		}
+	}
+	return nil
+}
+
+// OnStart makes fn decide what starting a unit does; nil is what it does by default. What fn returns is the unit's state.
+func (u *Units) OnStart(fn func(name string) (host.UnitDetail, error)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.onStart = fn
+}
+
+// SetDetail changes what a known unit shows.
+func (u *Units) SetDetail(name string, d host.UnitDetail) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.states[name]; s != nil {
+		s.state, s.detail = d.UnitState, d
+	} else {
+		u.states[name] = &unit{state: d.UnitState, detail: d}
+	}
+}
+
+// Kill implements host.Units: a unit that gets SIGKILL is down.
+func (u *Units) Kill(ctx context.Context, name string, signal syscall.Signal) error {
+	if u.log.add(fmt.Sprintf("kill %s %d", name, signal)) {
+		return fmt.Errorf("kill %s: %w", name, ErrInjected)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.states[name]; s != nil && signal == syscall.SIGKILL {
+		s.state = stopped
+	}
+	return nil
+}
+
+// ResetFailed implements host.Units.
+func (u *Units) ResetFailed(ctx context.Context, name string) error {
+	if u.log.add("reset " + name) {
+		return fmt.Errorf("reset %s: %w", name, ErrInjected)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.states[name]; s != nil && s.state.Active == "failed" {
+		s.state, s.detail = stopped, host.UnitDetail{}
+	}
+	return nil
+}
+
+// Detail implements host.Units. It is not one of the recorded calls: how often it is asked depends on time.
+func (u *Units) Detail(ctx context.Context, name string) (host.UnitDetail, error) {
+	if ctx.Err() != nil {
+		return host.UnitDetail{}, fmt.Errorf("state %s: %w", name, context.Cause(ctx))
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := u.findLocked(name); s != nil {
+		d := s.detail
+		d.UnitState = s.state
+		return d, nil
+	}
+	return host.UnitDetail{UnitState: host.UnitState{Load: "not-found", Active: "inactive", Sub: "dead"}}, nil
+}
+
 // Start implements host.Units.
 func (u *Units) Start(ctx context.Context, name string) error {
 	return u.call(ctx, "start", name, func(s *unit) error {
+		if u.onStart != nil {
+			d, err := u.onStart(name)
+			s.state, s.detail = d.UnitState, d
+			return err
+		}
 		if !s.state.Running() {
 			s.state = u.runningLocked()
 		}
@@ -152,7 +236,7 @@ func (u *Units) State(ctx context.Context, name string) (host.UnitState, error) 
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if s := u.states[name]; s != nil {
+	if s := u.findLocked(name); s != nil {
 		return s.state, nil
 	}
 	return host.UnitState{Load: "not-found", Active: "inactive", Sub: "dead"}, nil
@@ -168,7 +252,7 @@ func (u *Units) DaemonReload(ctx context.Context) error {
 		return fmt.Errorf("daemon-reload: %w", context.Cause(ctx))
 	}
 	files := map[string]bool{}
-	for _, dir := range []string{"/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system"} {
+	for _, dir := range unitDirs {
 		entries, _ := os.ReadDir(filepath.Join(u.root, dir))
 		for _, e := range entries {
 			files[e.Name()] = !e.IsDir()

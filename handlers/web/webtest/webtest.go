@@ -59,7 +59,8 @@ type Daemon struct {
 
 // Units runs daemons in place of an init system.
 type Units struct {
-	Daemons map[string]Daemon
+	host.Units // nil: what no web server's handler calls
+	Daemons    map[string]Daemon
 
 	mu    sync.Mutex // protects calls
 	calls []string
