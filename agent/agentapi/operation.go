@@ -17,6 +17,12 @@ type OperationIDParams struct {
 	OperationID string `json:"operation_id"`
 }
 
+// OperationResultParams are the parameters of operation.result.
+type OperationResultParams struct {
+	OperationID string `json:"operation_id"`
+	LogsFrom    int    `json:"logs_from,omitempty"` // leave out so many log lines, which the caller has; ours, old callers do not send it
+}
+
 // Operation is the record operation.result answers with.
 type Operation struct {
 	ID     string          `json:"id"` // random UUID
@@ -25,5 +31,6 @@ type Operation struct {
 	Result any             `json:"result"` // null until completed
 	Error  *string         `json:"error"`  // text without the class name
 	Trace  *string         `json:"trace"`
-	Logs   []string        `json:"logs"` // never null
+	Logs   []string        `json:"logs"`           // never null
+	Kind   Kind            `json:"kind,omitempty"` // of the error; ours, "" for one that nobody classified
 }

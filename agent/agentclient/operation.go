@@ -18,7 +18,12 @@ const operation = "operation"
 //
 // Errors: OperationNotFoundError (no such id, or finished more than two days ago)
 func (o Operations) Result(ctx context.Context, id string) (agentapi.Operation, error) {
-	return invoke[agentapi.Operation](ctx, o.client, operation, "result", agentapi.OperationIDParams{OperationID: id})
+	return o.ResultFrom(ctx, id, 0)
+}
+
+// ResultFrom is Result without the first lines of its logs, which the caller has already.
+func (o Operations) ResultFrom(ctx context.Context, id string, lines int) (agentapi.Operation, error) {
+	return invoke[agentapi.Operation](ctx, o.client, operation, "result", agentapi.OperationResultParams{OperationID: id, LogsFrom: lines})
 }
 
 // Cancel asks an operation to end. A finished one stays as it is.

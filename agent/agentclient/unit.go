@@ -3,6 +3,7 @@ package agentclient
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -48,6 +49,26 @@ func (d Deploy) RunCommand(ctx context.Context, p agentapi.RunCommandParams, lin
 // followPause is how often the logs of long work are asked for.
 const followPause = 200 * time.Millisecond
 
+// operationError is how an operation that did not complete failed, as the call itself would have failed.
+func operationError(op agentapi.Operation) error {
+	e := &agentapi.Error{Kind: op.Kind, Class: "OperationError", Text: string(op.Status)}
+	if op.Error != nil {
+		e.Text = *op.Error
+	}
+	if op.Trace != nil {
+		if class, _, ok := strings.Cut(*op.Trace, ": "); ok && !strings.ContainsAny(class, " '\"") {
+			e.Class = class
+		}
+	}
+	if e.Class == "AgentRestarted" {
+		e.Kind = agentapi.KindUnavailable
+	}
+	if e.Kind == "" {
+		e.Kind = agentapi.KindInternal
+	}
+	return e
+}
+
 // follow starts an asynchronous method of the deploy namespace and waits for its end. When ctx ends first the work is
 // canceled on the host.
 func follow[R any](ctx context.Context, c *Client, method string, params any, line func(string)) (R, error) {
@@ -60,14 +81,15 @@ func follow[R any](ctx context.Context, c *Client, method string, params any, li
 	defer tick.Stop()
 	told := 0
 	for {
-		op, err := c.Operations().Result(ctx, id)
+		op, err := c.Operations().ResultFrom(ctx, id, told)
 		if err != nil && ctx.Err() == nil {
 			return result, err
 		}
 		if err == nil {
-			for ; told < len(op.Logs); told++ {
-				line(op.Logs[told])
+			for _, text := range op.Logs {
+				line(text)
 			}
+			told += len(op.Logs)
 			switch op.Status {
 			case agentapi.OperationCompleted:
 				raw, err := json.Marshal(op.Result)
@@ -76,11 +98,7 @@ func follow[R any](ctx context.Context, c *Client, method string, params any, li
 				}
 				return result, err
 			case agentapi.OperationFailed, agentapi.OperationCanceled:
-				text := string(op.Status)
-				if op.Error != nil {
-					text = *op.Error
-				}
-				return result, &agentapi.Error{Kind: agentapi.KindInvalid, Class: "OperationError", Text: text}
+				return result, operationError(op)
 			}
 		}
 		select {

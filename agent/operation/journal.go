@@ -23,6 +23,7 @@ type entry struct {
 	Result  json.RawMessage          `json:"result,omitempty"`
 	Error   *string                  `json:"error,omitempty"`
 	Trace   *string                  `json:"trace,omitempty"`
+	Kind    agentapi.Kind            `json:"kind,omitempty"`
 	Logs    []string                 `json:"logs,omitempty"`
 	Started time.Time                `json:"started"`
 	Ended   time.Time                `json:"ended,omitzero"` // zero while in progress
@@ -35,7 +36,9 @@ func (e *entry) end(result json.RawMessage, err error, canceled bool) {
 	switch {
 	case err != nil:
 		trace := err.Error() // starts with the class of a typed error
-		if _, typed := errors.AsType[*agentapi.Error](err); !typed {
+		if typed, ok := errors.AsType[*agentapi.Error](err); ok {
+			e.Kind = typed.Kind
+		} else {
 			trace = "Exception: " + trace
 		}
 		e.fail(errorText(err), trace)
@@ -55,7 +58,7 @@ func (e *entry) fail(text, trace string) {
 
 // record is the entry as operation.result shows it.
 func (e *entry) record() agentapi.Operation {
-	o := agentapi.Operation{ID: e.ID, Name: e.Name, Status: e.Status, Error: e.Error, Trace: e.Trace, Logs: slices.Clone(e.Logs)}
+	o := agentapi.Operation{ID: e.ID, Name: e.Name, Status: e.Status, Error: e.Error, Trace: e.Trace, Kind: e.Kind, Logs: slices.Clone(e.Logs)}
 	if o.Logs == nil {
 		o.Logs = []string{}
 	}

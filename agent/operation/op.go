@@ -7,11 +7,15 @@ import (
 	"strings"
 )
 
-// maxLogs bounds the log lines a record keeps, maxLogLine the bytes of one.
+// maxLogs bounds the log lines a record keeps, maxLogLine the bytes of one and maxLogSize those of all.
 const (
-	maxLogs    = 1000
+	maxLogs    = 5000
 	maxLogLine = 4096
+	maxLogSize = 512 << 10
 )
+
+// logsEnd is the last line of logs that were cut off.
+const logsEnd = "… what comes after this is left out"
 
 // Op is a running operation, as its own function sees it.
 type Op struct {
@@ -27,6 +31,8 @@ type Op struct {
 	// registry.mu protects the fields below.
 	entry   entry
 	unheard bool // OnEnd is to be told by Registry.Run
+	logSize int  // bytes that were to be logged
+	logsCut bool
 }
 
 // ID names the operation.
@@ -34,6 +40,9 @@ func (o *Op) ID() string { return o.entry.ID }
 
 // Log writes to the agent's log, and at Info and above also to the record's logs. Never log secrets.
 func (o *Op) Log() *slog.Logger { return o.log }
+
+// Print adds a line to the record's logs as it is, and to nothing else: for what a program prints that the caller runs.
+func (o *Op) Print(line string) { o.appendLog(line) }
 
 // Canceled is closed once somebody cancelled the operation.
 func (o *Op) Canceled() <-chan struct{} { return o.canceled }
@@ -53,8 +62,11 @@ func (o *Op) appendLog(line string) {
 	}
 	o.registry.mu.Lock()
 	defer o.registry.mu.Unlock()
-	if len(o.entry.Logs) < maxLogs {
+	switch o.logSize += len(line); {
+	case len(o.entry.Logs) < maxLogs-1 && o.logSize <= maxLogSize:
 		o.entry.Logs = append(o.entry.Logs, line)
+	case !o.logsCut:
+		o.entry.Logs, o.logsCut = append(o.entry.Logs, logsEnd), true
 	}
 }
 

@@ -35,12 +35,16 @@ func (s *Service) Methods() map[string]handlers.Method {
 
 // Result is the record of one operation.
 //
-// Params:  {"operation_id": string}
+// Params:  {"operation_id": string, "logs_from": int (default 0)}
 // Result:  agentapi.Operation; result is null until it is completed
 // Errors:  OperationNotFoundError (no such id, or finished more than two days ago)
-// Source:  spec agent-core 3.1
-func (s *Service) Result(_ context.Context, p agentapi.OperationIDParams) (agentapi.Operation, error) {
-	return s.registry.Result(p.OperationID)
+// Source:  spec agent-core 3.1; logs_from is our own
+func (s *Service) Result(_ context.Context, p agentapi.OperationResultParams) (agentapi.Operation, error) {
+	o, err := s.registry.Result(p.OperationID)
+	if err == nil {
+		o.Logs = o.Logs[min(max(0, p.LogsFrom), len(o.Logs)):]
+	}
+	return o, err
 }
 
 // Cancel asks an operation to end; its work is not interrupted, and a finished one stays as it is.
