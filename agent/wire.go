@@ -32,7 +32,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		mysql.New(mysql.Options{Host: h}),
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
 		postgresql.New(postgresql.Options{Host: h}),
-		deploy.New(deploy.Options{Host: h, StateDir: c.StateDir}),
+		deploy.New(deploy.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
 			"app": apacheHandler.Methods()["reconfigure"],

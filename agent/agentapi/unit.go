@@ -65,14 +65,15 @@ type ReleaseBuild struct {
 
 // FetchReleaseParams are the parameters of deploy.fetch_release: put a built release beside the others on this host. The
 // current one stays current. The same number with the same content is a no-op, with another a conflict. Releases that no
-// unit runs are dropped, oldest first, when there are more than ten.
+// unit runs are dropped, oldest first, when there are more than ten. Links of the archive may name files below /usr, which
+// those of a source may not.
 //
 // Result:  null
 // Errors:  not_found (app), invalid (the archive, its sum), conflict, unavailable (the blob cannot be reached)
 type FetchReleaseParams struct {
 	App     string `json:"app" rpc:"required"`
 	Release int    `json:"release" rpc:"required"`
-	Source  Blob   `json:"source"`
+	Source  Blob   `json:"source"` // with its SHA256
 }
 
 // UnitState is what a unit does. Spec tsuru 5.1.
@@ -90,7 +91,17 @@ const (
 // StartUnitParams are the parameters of deploy.start_unit: run a release as a unit of its own beside what runs, and wait
 // until its health check passes. Every process of Processes runs in it, as the app's user, within the unit's limits; it is
 // started again when it ends, with growing pauses, and at boot. Called again for a unit that runs with the same parameters
-// it only checks; with other parameters it is a conflict. On failure nothing of the unit stays.
+// it only checks; with other parameters it is a conflict, unless the unit is stopped and kept. On failure nothing of the
+// unit stays. stop_unit interrupts it.
+//
+// What runs sees its release, read-only, as /home/application/current (TSURU_APPDIR, and the working directory), the app's
+// shared directory as /home/application/shared, and a /tmp of its own; it may write to the latter two. Its environment is the
+// app's, Env over it, PORT and port; HOME, PATH and LANG unless they are set. Names are [A-Za-z_][A-Za-z0-9_]*, values text
+// in UTF-8 whose only control characters are tab and newline.
+//
+// The hooks of RestartBefore run one after the other before its processes, those of RestartAfter when it serves, as shell
+// lines within the unit's limits; one that fails fails the start. Systemd's own restarts run no hooks. A process of a command
+// that needs a shell (pipes, redirections, && and the like) gets one.
 //
 // Result:  Unit
 // Errors:  not_found (app, release), conflict (port in use; other parameters), UnitError (it ends, or its health check
@@ -110,7 +121,7 @@ type StartUnitParams struct {
 	RestartBefore  []string          `json:"restart_before,omitempty"`
 	RestartAfter   []string          `json:"restart_after,omitempty"`
 	HealthCheck    *HealthCheck      `json:"healthcheck,omitempty"`     // nil: the port of "web" accepts connections; without "web": it stays up
-	TimeoutSeconds int               `json:"timeout_seconds,omitempty"` // 0 means 120
+	TimeoutSeconds int               `json:"timeout_seconds,omitempty"` // for all of it; 0 means 120, the limit is 1800
 }
 
 // UnitParams name one unit.
@@ -128,7 +139,7 @@ type StopUnitParams struct {
 	Unit           string `json:"unit" rpc:"required"`
 	Keep           Bool   `json:"keep,omitempty"`            // keep it, stopped also after a reboot, for start_unit to start again
 	DrainSeconds   int    `json:"drain_seconds,omitempty"`   // the longest wait for open connections; 0: none
-	TimeoutSeconds int    `json:"timeout_seconds,omitempty"` // from SIGTERM to SIGKILL; 0 means 10
+	TimeoutSeconds int    `json:"timeout_seconds,omitempty"` // from SIGTERM to SIGKILL; 0 means 10, the limit is 60
 }
 
 // ListUnitsParams are the parameters of deploy.list_units.
@@ -176,7 +187,8 @@ type UnitLogLine struct {
 }
 
 // RunCommandParams are the parameters of deploy.run_command: run a command line in the directory of a release, as the app's
-// user, with the environment that its units have. What it prints are the operation's logs, line by line.
+// user, in the sandbox and with the environment that its units have, PORT left out. What it prints are the operation's logs,
+// line by line, at most 5,000 lines and 512 KiB. Canceling the operation, or the end of the agent, ends the command.
 //
 // Result:  CommandResult; with Async the operation's id
 // Errors:  not_found (app, release), invalid

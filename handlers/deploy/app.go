@@ -219,6 +219,9 @@ func (s *Service) DeleteApp(ctx context.Context, p agentapi.AppParams) (_ handle
 	if err != nil {
 		return handlers.Null{}, err
 	}
+	if err := s.clearUnits(ctx, a.App); err != nil {
+		return handlers.Null{}, err
+	}
 	c := s.host.Begin()
 	defer rollback(c, &err)
 	if err := s.ensureSFTP(ctx, c, a, nil); err != nil {

@@ -12,14 +12,16 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 // Options configure a Service.
 type Options struct {
-	Host     *host.Host
-	StateDir string // the agent's state directory; "" means /var/lib/reeve-agent
+	Host       *host.Host
+	Operations *operation.Registry // where builds and commands run
+	StateDir   string              // the agent's state directory; "" means /var/lib/reeve-agent
 }
 
 // Service puts apps and volumes on this host. Its methods may be called from any goroutine.
@@ -31,6 +33,12 @@ type Service struct {
 
 	appsMu   sync.Mutex // one change to apps at a time
 	volumeMu sync.Mutex // one change to volumes at a time
+
+	ops     *operation.Registry
+	pauses  pauses
+	address func() string // under which units are asked whether they serve
+	locks   unitLocks
+	watch   watch
 }
 
 // New builds a Service.
@@ -38,7 +46,10 @@ func New(o Options) *Service {
 	if o.StateDir == "" {
 		o.StateDir = "/var/lib/reeve-agent"
 	}
-	return &Service{host: o.Host, log: o.Host.Log().With("handler", "deploy"), dir: path.Join(o.StateDir, "deploy"), now: time.Now}
+	return &Service{
+		host: o.Host, log: o.Host.Log().With("handler", "deploy"), dir: path.Join(o.StateDir, "deploy"), now: time.Now,
+		ops: o.Operations, pauses: defaultPauses, address: ownAddress, watch: watch{failed: map[string]*failing{}},
+	}
 }
 
 // Namespaces implements handlers.Handler.
@@ -61,6 +72,12 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"disable_service": handlers.Func("disable_service", s.DisableService),
 		"prepare_router":  handlers.Func("prepare_router", s.PrepareRouter),
 		"leave":           handlers.Func("leave", s.Leave),
+		"fetch_release":   handlers.Func("fetch_release", s.FetchRelease),
+		"start_unit":      handlers.Func("start_unit", s.StartUnit),
+		"stop_unit":       handlers.Func("stop_unit", s.StopUnit),
+		"list_units":      handlers.Reader("list_units", s.ListUnits),
+		"unit_log":        handlers.Reader("unit_log", s.UnitLog),
+		"run_command":     handlers.Func("run_command", s.RunCommand),
 	}
 }
 

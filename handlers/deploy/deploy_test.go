@@ -5,6 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"os"
@@ -169,7 +173,7 @@ func copyHost(tb testing.TB, h, other *hosttest.Host) *hosttest.Host {
 // spy calls see before each command and unit call.
 type spy struct {
 	runner host.Runner
-	host.Units
+	host.UnitControl
 	see func()
 }
 
@@ -177,10 +181,13 @@ func (s spy) Run(ctx context.Context, c host.Cmd) (host.Output, error) {
 	s.see()
 	return s.runner.Run(ctx, c)
 }
-func (s spy) Start(ctx context.Context, u string) error  { s.see(); return s.Units.Start(ctx, u) }
-func (s spy) Stop(ctx context.Context, u string) error   { s.see(); return s.Units.Stop(ctx, u) }
-func (s spy) Reload(ctx context.Context, u string) error { s.see(); return s.Units.Reload(ctx, u) }
-func (s spy) DaemonReload(ctx context.Context) error     { s.see(); return s.Units.DaemonReload(ctx) }
+func (s spy) Start(ctx context.Context, u string) error { s.see(); return s.UnitControl.Start(ctx, u) }
+func (s spy) Stop(ctx context.Context, u string) error  { s.see(); return s.UnitControl.Stop(ctx, u) }
+func (s spy) Reload(ctx context.Context, u string) error {
+	s.see()
+	return s.UnitControl.Reload(ctx, u)
+}
+func (s spy) DaemonReload(ctx context.Context) error { s.see(); return s.UnitControl.DaemonReload(ctx) }
 
 // killed proves that a method which is killed before any of its commands or unit calls completes when it is repeated: the
 // files end as they do without a kill, and everybody is told that has to be.
@@ -196,7 +203,7 @@ func killed(t *testing.T, start func(testing.TB) *hosttest.Host, do func(*hostte
 	watched := start(t)
 	var left []*hosttest.Host
 	real := watched.Host
-	see := spy{runner: watched.Runner, Units: watched.Units, see: func() {
+	see := spy{runner: watched.Runner, UnitControl: watched.Units, see: func() {
 		other := copyHost(t, watched, start(t))
 		for _, unit := range watched.Units.Names() { // the init system survives the agent
 			state, _ := watched.Units.State(t.Context(), unit)
@@ -238,4 +245,13 @@ func TestNamespace(t *testing.T) {
 			t.Errorf("deploy.%s is missing", method)
 		}
 	}
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func certPEM(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }

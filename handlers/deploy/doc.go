@@ -3,6 +3,10 @@
 //	mount_volume unmount_volume              volume.go, bind.go, fstab.go
 //	create_app delete_app list_apps          app.go, account.go, login.go, env.go
 //	put_release switch_release               release.go, unpack.go
+//	fetch_release                            fetch.go, blob.go, unpack.go
+//	start_unit stop_unit list_units          unit.go, unit_render.go, unit_check.go, unit_watch.go, unit_drain.go, words.go
+//	unit_log                                 unit_log.go
+//	run_command                              run.go
 //
 // A platform (php, static) is one entry of the table in platform.go.
 //
@@ -19,6 +23,22 @@
 // second name, with a password, of the same Unix user; sshd confines it to <base>/<app> and to SFTP. useradd refuses
 // names that are numbers, so the account files are edited here: under lckpwdf's lock, line by line, one rename per file.
 //
+// # Units
+//
+// A unit is a copy of the app: one service of systemd per process, in a slice with the unit's limits,
+//
+//	reeve.slice
+//	  reeve-<app, dashes as _>_<unit>.slice          MemoryMax, MemorySwapMax, CPUQuota, TasksMax
+//	    reeve-<app>-<unit>-<process>.service         User=app-<app>, sandboxed; EnvironmentFile=<state>/deploy/units/….env
+//
+// with a record <state>/deploy/units/<app>.<unit>.json that is there before anything else of it and until nothing is. What
+// runs sees its release as /home/application/current, whatever number it has and wherever the host keeps it, so that paths
+// which a build wrote down stay right. Systemd starts a process that ends again after a second; when it gives up after
+// five times in a minute, the agent goes on with pauses that grow from 10 s to 5 min (systemd could do that from 254 on).
+//
+// A command that ends (a hook, run_command) is a transient unit bound to the agent's own: it ends when the agent does,
+// however that ends. Its environment is a file too, named as the unit, by which the next agent finds what was left.
+//
 // # Volumes
 //
 // fstab is the record of what is mounted: our lines carry the option x-reeve.volume. A directory of the host that moves
@@ -31,7 +51,7 @@
 // A failed call takes its steps back. A killed agent leaves states that the same call completes: unfinished releases and
 // copies have names of their own until they are whole and on disk, and a unit that was stopped is noted first.
 //
-// Host paths touched: <state>/deploy, the base directory, /etc/{passwd,group,shadow,gshadow}, /etc/.pwd.lock,
+// Host paths touched: <state>/deploy, the base directory, /etc/systemd/system/reeve-*.{service,slice} and their links, /etc/{passwd,group,shadow,gshadow}, /etc/.pwd.lock,
 // /etc/ssh/sshd_config.d/reeve-<app>.conf, /etc/fstab, /etc/systemd/system/{<service>,<mount>}.d/reeve-volume.conf, mount points.
-// Tested on Debian 12: OpenSSH 9.2, Apache 2.4 with PHP 8.2, util-linux 2.38, e2fsprogs 1.47, xfsprogs 6.1.
+// Tested on Debian 12: OpenSSH 9.2, Apache 2.4 with PHP 8.2, systemd 252, util-linux 2.38, e2fsprogs 1.47, xfsprogs 6.1.
 package deploy

@@ -1,6 +1,10 @@
 package deploy
 
-import "embed"
+import (
+	"embed"
+
+	"github.com/reeve-paas/reeve/agent/agentapi"
+)
 
 //go:embed placeholder
 var placeholders embed.FS
@@ -12,6 +16,7 @@ type platform struct {
 	// reload says that httpd keeps parts of a release in memory (PHP's realpath and opcode caches), so that it has to be
 	// reloaded before a switch to another one can be seen everywhere.
 	reload bool
+	env    map[string]agentapi.Secret // what an app's processes find unless its owner sets it otherwise
 }
 
 var platforms = map[string]platform{

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -162,7 +163,7 @@ func (s *Service) unpackRelease(ctx context.Context, c *host.Change, a app, p ag
 		return err
 	}
 	defer root.Close()
-	if err := unpack(ctx, root, p.Archive, defaultLimits); err != nil {
+	if err := unpack(ctx, root, bytes.NewReader(p.Archive), defaultLimits, false); err != nil {
 		return err
 	}
 	if st, err := root.Stat("htdocs"); err != nil || !st.IsDir() { // the whole archive is what is to be served
@@ -284,8 +285,9 @@ func (s *Service) switchTo(ctx context.Context, c *host.Change, a app, n int) er
 	return s.host.Units().Reload(ctx, unit)
 }
 
-// prune removes old releases and what killed agents left. A failure is only logged: the next release tries again.
-func (s *Service) prune(a app, current int) {
+// prune removes old releases that are not to be kept, and what killed agents left. A failure is only logged: the next
+// release tries again.
+func (s *Service) prune(a app, keep ...int) {
 	entries, err := s.host.ReadDir(a.releases())
 	if err != nil {
 		s.log.Warn("prune releases", "app", a.App, "err", err)
@@ -296,8 +298,13 @@ func (s *Service) prune(a app, current int) {
 		s.log.Warn("prune releases", "app", a.App, "err", err)
 		return
 	}
+	used, err := s.usedReleases(a.App)
+	if err != nil {
+		s.log.Warn("prune releases", "app", a.App, "err", err)
+		return
+	}
 	for _, n := range numbers[:max(0, len(numbers)-keepReleases)] {
-		if n == current {
+		if slices.Contains(keep, n) || used[n] {
 			continue
 		}
 		// Renamed first: a half removed release must not look like one.

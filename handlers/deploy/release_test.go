@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -209,7 +210,7 @@ func TestUnpackRefuses(t *testing.T) {
 			}
 			root := must[*os.Root](t)(os.OpenRoot(outside + "/in"))
 			defer root.Close()
-			err := unpack(t.Context(), root, archive(t, files...), limits{bytes: 1000, entries: 4})
+			err := unpack(t.Context(), root, bytes.NewReader(archive(t, files...)), limits{bytes: 1000, entries: 4}, false)
 			wantKind(t, err, agentapi.KindInvalid)
 			if entries, _ := os.ReadDir(outside); len(entries) != 1 {
 				t.Errorf("got %v outside, want nothing", entries)
@@ -220,7 +221,7 @@ func TestUnpackRefuses(t *testing.T) {
 		data := archive(t, file{name: "a", body: strings.Repeat("0123456789", 100)})
 		for _, n := range []int{0, 5, 12, len(data) / 2, len(data) - 9} {
 			root := must[*os.Root](t)(os.OpenRoot(t.TempDir()))
-			wantKind(t, unpack(t.Context(), root, data[:n], defaultLimits), agentapi.KindInvalid)
+			wantKind(t, unpack(t.Context(), root, bytes.NewReader(data[:n]), defaultLimits, false), agentapi.KindInvalid)
 			root.Close()
 		}
 	})
@@ -245,7 +246,7 @@ func FuzzUnpack(f *testing.F) {
 		defer root.Close()
 		data := archive(t, file{name: link1, kind: tar.TypeSymlink, target: target1}, file{name: file1, body: "x"},
 			file{name: link1 + "2", kind: tar.TypeSymlink, target: target2})
-		if err := unpack(t.Context(), root, data, defaultLimits); err != nil {
+		if err := unpack(t.Context(), root, bytes.NewReader(data), defaultLimits, false); err != nil {
 			if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Kind != agentapi.KindInvalid {
 				t.Errorf("got %v, want the archive to be blamed", err)
 			}

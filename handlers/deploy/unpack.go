@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -25,12 +24,15 @@ var defaultLimits = limits{bytes: 512 << 20, entries: 100_000}
 
 // unpack writes a tar.gz archive into an empty directory. Whatever the archive says, nothing is written outside it, and
 // no link in it leads out. Files become 0600 or, when executable, 0700; directories 0700; owners are not looked at.
-func unpack(ctx context.Context, root *os.Root, archive []byte, max limits) error {
-	zr, err := gzip.NewReader(bytes.NewReader(archive))
+//
+// built says that the archive is a built release: its links may also name files of the distribution below /usr, such as
+// the interpreter of a virtual environment.
+func unpack(ctx context.Context, root *os.Root, archive io.Reader, max limits, built bool) error {
+	zr, err := gzip.NewReader(archive)
 	if err != nil {
 		return invalid("the archive is not in gzip form: %v", err)
 	}
-	u := &unpacker{root: root, max: max, left: max, links: map[string]bool{}}
+	u := &unpacker{root: root, max: max, left: max, links: map[string]bool{}, built: built}
 	tr := tar.NewReader(zr)
 	for {
 		if err := context.Cause(ctx); err != nil {
@@ -60,7 +62,8 @@ type unpacker struct {
 	root  *os.Root
 	max   limits
 	left  limits
-	links map[string]bool // symbolic links so far
+	links map[string]bool // symbolic links so far; true: it names something of the archive
+	built bool
 }
 
 func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
@@ -121,7 +124,10 @@ func localName(name string) (string, error) {
 // behindLink says whether a directory on the way to name is a link. No archiver writes such entries.
 func (u *unpacker) behindLink(name string) bool {
 	for i := range len(name) {
-		if name[i] == '/' && u.links[name[:i]] {
+		if name[i] != '/' {
+			continue
+		}
+		if _, link := u.links[name[:i]]; link {
 			return true
 		}
 	}
@@ -149,11 +155,20 @@ func (u *unpacker) file(name string, hdr *tar.Header, r io.Reader) error {
 }
 
 func (u *unpacker) symlink(name, target string) error {
+	if u.built && systemFile(target) {
+		u.links[name] = false
+		return u.root.Symlink(target, name)
+	}
 	if target == "" || path.IsAbs(target) || !filepath.IsLocal(path.Join(path.Dir(name), target)) {
 		return invalid("link %.200q leads out of the archive", name)
 	}
 	u.links[name] = true
 	return u.root.Symlink(target, name)
+}
+
+// systemFile says whether a link's target is a file of the distribution, which nobody but root writes.
+func systemFile(target string) bool {
+	return strings.HasPrefix(target, "/usr/") && !strings.HasPrefix(target, "/usr/local/") && path.Clean(target) == target
 }
 
 // link makes a second name of a file that came earlier in the archive.
@@ -172,7 +187,10 @@ func (u *unpacker) link(name, target string) error {
 // checkLinks follows every link when all of them are there: one that looks harmless can lead out through another. A link
 // to nothing was checked by its text alone, and is allowed.
 func (u *unpacker) checkLinks() error {
-	for name := range u.links {
+	for name, within := range u.links {
+		if !within {
+			continue
+		}
 		if _, err := u.root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return invalid("link %.200q leads out of the archive, or nowhere", name)
 		}

@@ -21,7 +21,7 @@ type SystemdUnits struct {
 	journal Runner
 }
 
-var _ Units = (*SystemdUnits)(nil)
+var _ UnitControl = (*SystemdUnits)(nil)
 
 // SystemUnits connects to systemd when it is first used. Close ends the connection.
 func SystemUnits() *SystemdUnits {
@@ -88,17 +88,17 @@ func (u *SystemdUnits) DaemonReload(ctx context.Context) error {
 	return u.explain(ctx, "", time.Now(), u.manager.DaemonReload(ctx))
 }
 
-// Kill implements Units.
+// Kill implements UnitControl.
 func (u *SystemdUnits) Kill(ctx context.Context, unit string, signal syscall.Signal) error {
 	return u.explain(ctx, unit, time.Now(), u.manager.Kill(ctx, unit, signal))
 }
 
-// ResetFailed implements Units.
+// ResetFailed implements UnitControl.
 func (u *SystemdUnits) ResetFailed(ctx context.Context, unit string) error {
 	return u.explain(ctx, unit, time.Now(), u.manager.ResetFailed(ctx, unit))
 }
 
-// Detail implements Units.
+// Detail implements UnitControl.
 func (u *SystemdUnits) Detail(ctx context.Context, unit string) (UnitDetail, error) {
 	d, err := u.manager.Detail(ctx, unit)
 	if err != nil {

@@ -30,6 +30,11 @@ type Units interface {
 	Disable(ctx context.Context, unit string) error
 	State(ctx context.Context, unit string) (UnitState, error)
 	DaemonReload(ctx context.Context) error
+}
+
+// UnitControl is Units for what somebody else than the distribution made units of: it kills, and counts.
+type UnitControl interface {
+	Units
 	// Kill sends a signal to every process of a unit; a unit that has none is no error.
 	Kill(ctx context.Context, unit string, signal syscall.Signal) error
 	// ResetFailed forgets that a unit failed and how often it was started.
@@ -52,14 +57,27 @@ type noUnits struct{}
 
 var errNoUnits = agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "this host is not run by systemd")
 
-func (noUnits) Start(context.Context, string) error                { return errNoUnits }
-func (noUnits) Stop(context.Context, string) error                 { return errNoUnits }
-func (noUnits) Restart(context.Context, string) error              { return errNoUnits }
-func (noUnits) Reload(context.Context, string) error               { return errNoUnits }
-func (noUnits) Enable(context.Context, string) error               { return errNoUnits }
-func (noUnits) Disable(context.Context, string) error              { return errNoUnits }
-func (noUnits) State(context.Context, string) (UnitState, error)   { return UnitState{}, errNoUnits }
-func (noUnits) DaemonReload(context.Context) error                 { return errNoUnits }
-func (noUnits) Kill(context.Context, string, syscall.Signal) error { return errNoUnits }
-func (noUnits) ResetFailed(context.Context, string) error          { return errNoUnits }
-func (noUnits) Detail(context.Context, string) (UnitDetail, error) { return UnitDetail{}, errNoUnits }
+func (noUnits) Start(context.Context, string) error              { return errNoUnits }
+func (noUnits) Stop(context.Context, string) error               { return errNoUnits }
+func (noUnits) Restart(context.Context, string) error            { return errNoUnits }
+func (noUnits) Reload(context.Context, string) error             { return errNoUnits }
+func (noUnits) Enable(context.Context, string) error             { return errNoUnits }
+func (noUnits) Disable(context.Context, string) error            { return errNoUnits }
+func (noUnits) State(context.Context, string) (UnitState, error) { return UnitState{}, errNoUnits }
+func (noUnits) DaemonReload(context.Context) error               { return errNoUnits }
+
+// UnitControl is Units with what only some init systems can do; on others those calls fail as unsupported.
+func (h *Host) UnitControl() UnitControl {
+	if c, ok := h.units.(UnitControl); ok {
+		return c
+	}
+	return withoutControl{h.units}
+}
+
+type withoutControl struct{ Units }
+
+func (withoutControl) Kill(context.Context, string, syscall.Signal) error { return errNoUnits }
+func (withoutControl) ResetFailed(context.Context, string) error          { return errNoUnits }
+func (withoutControl) Detail(context.Context, string) (UnitDetail, error) {
+	return UnitDetail{}, errNoUnits
+}

@@ -140,7 +140,7 @@ func (u *Units) SetDetail(name string, d host.UnitDetail) {
 	}
 }
 
-// Kill implements host.Units: a unit that gets SIGKILL is down.
+// Kill implements host.UnitControl: a unit that gets SIGKILL is down.
 func (u *Units) Kill(ctx context.Context, name string, signal syscall.Signal) error {
 	if u.log.add(fmt.Sprintf("kill %s %d", name, signal)) {
 		return fmt.Errorf("kill %s: %w", name, ErrInjected)
@@ -153,7 +153,7 @@ func (u *Units) Kill(ctx context.Context, name string, signal syscall.Signal) er
 	return nil
 }
 
-// ResetFailed implements host.Units.
+// ResetFailed implements host.UnitControl.
 func (u *Units) ResetFailed(ctx context.Context, name string) error {
 	if u.log.add("reset " + name) {
 		return fmt.Errorf("reset %s: %w", name, ErrInjected)
@@ -166,7 +166,7 @@ func (u *Units) ResetFailed(ctx context.Context, name string) error {
 	return nil
 }
 
-// Detail implements host.Units. It is not one of the recorded calls: how often it is asked depends on time.
+// Detail implements host.UnitControl. It is not one of the recorded calls: how often it is asked depends on time.
 func (u *Units) Detail(ctx context.Context, name string) (host.UnitDetail, error) {
 	if ctx.Err() != nil {
 		return host.UnitDetail{}, fmt.Errorf("state %s: %w", name, context.Cause(ctx))

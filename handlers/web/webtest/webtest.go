@@ -59,8 +59,7 @@ type Daemon struct {
 
 // Units runs daemons in place of an init system.
 type Units struct {
-	host.Units // nil: what no web server's handler calls
-	Daemons    map[string]Daemon
+	Daemons map[string]Daemon
 
 	mu    sync.Mutex // protects calls
 	calls []string
