@@ -180,13 +180,13 @@ func (s *Service) ensureFirstRelease(c *host.Change, a app, o owner) (err error)
 	if err := errors.Join(s.host.RemoveAll(tmp), s.host.MkdirAll(path.Join(tmp, "htdocs"), 0o700)); err != nil {
 		return err
 	}
-	dir := platforms[a.Platform].placeholder
-	files, err := placeholders.ReadDir(dir)
+	dir := platforms[a.Platform].placeholder()
+	files, err := platformFiles.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		data, err := placeholders.ReadFile(path.Join(dir, f.Name()))
+		data, err := platformFiles.ReadFile(path.Join(dir, f.Name()))
 		if err != nil {
 			return err
 		}

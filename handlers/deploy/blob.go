@@ -121,6 +121,28 @@ func fetchOnce(ctx context.Context, client *http.Client, b agentapi.Blob, w io.W
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
+// storeBlob sends a file to where a blob is to be written.
+func storeBlob(ctx context.Context, b agentapi.Blob, f *os.File, size int64) error {
+	client, err := blobClient(b)
+	if err != nil {
+		return err
+	}
+	return blobRetry(ctx, func() error {
+		req, err := blobRequest(ctx, http.MethodPut, b, io.NewSectionReader(f, 0, size))
+		if err != nil {
+			return err
+		}
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/gzip")
+		res, err := client.Do(req)
+		if err != nil {
+			return unreachable("store the blob", err)
+		}
+		defer res.Body.Close()
+		return blobStatus("store the blob", res)
+	})
+}
+
 // blobRetry tries again what was unavailable.
 func blobRetry(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {

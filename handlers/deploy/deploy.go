@@ -72,6 +72,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"disable_service": handlers.Func("disable_service", s.DisableService),
 		"prepare_router":  handlers.Func("prepare_router", s.PrepareRouter),
 		"leave":           handlers.Func("leave", s.Leave),
+		"build_release":   handlers.Func("build_release", s.BuildRelease),
 		"fetch_release":   handlers.Func("fetch_release", s.FetchRelease),
 		"start_unit":      handlers.Func("start_unit", s.StartUnit),
 		"stop_unit":       handlers.Func("stop_unit", s.StopUnit),

@@ -3,12 +3,13 @@
 //	mount_volume unmount_volume              volume.go, bind.go, fstab.go
 //	create_app delete_app list_apps          app.go, account.go, login.go, env.go
 //	put_release switch_release               release.go, unpack.go
+//	build_release                            build.go, manifest.go, blob.go
 //	fetch_release                            fetch.go, blob.go, unpack.go
 //	start_unit stop_unit list_units          unit.go, unit_render.go, unit_check.go, unit_watch.go, unit_drain.go, words.go
 //	unit_log                                 unit_log.go
 //	run_command                              run.go
 //
-// A platform (php, static) is one entry of the table in platform.go.
+// A platform (php, python, …) is one folder below platform/; platform.go says what it holds.
 //
 // # Where an app lies
 //
@@ -18,6 +19,7 @@
 //	<base>/<app>/current/htdocs   document root, the same path over all releases
 //	<base>/<app>/shared/          kept over releases; the web server may write here, and only here
 //	<base>/<app>/logs/            root; the app may read it
+//	<base>/<app>/cache/           what builds download; only builds see it
 //
 // The app's files belong to the Unix user app-<app>. PHP runs inside Apache, as Apache's user. A login such as "2316" is a
 // second name, with a password, of the same Unix user; sshd confines it to <base>/<app> and to SFTP. useradd refuses

@@ -273,7 +273,7 @@ func (s *Service) switchTo(ctx context.Context, c *host.Change, a app, n int) er
 			return err
 		}
 	}
-	if !platforms[a.Platform].reload {
+	if !platforms[a.Platform].Reload {
 		return nil
 	}
 	unit := s.host.Layout().ApacheUnit

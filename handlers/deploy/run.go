@@ -37,7 +37,7 @@ func (s *Service) RunCommand(ctx context.Context, p agentapi.RunCommandParams) (
 	if timeout < 0 || timeout > maxRunTimeout {
 		return nil, invalid("timeout_seconds is 1 to %d, not %d", int(maxRunTimeout.Seconds()), p.TimeoutSeconds)
 	}
-	if err := errors.Join(checkCommand(p.Command), checkUnitEnv(p.Env)); err != nil {
+	if err := errors.Join(checkHook(p.Command), checkUnitEnv(p.Env)); err != nil {
 		return nil, err
 	}
 	if err := s.wantRelease(a, p.Release); err != nil {
@@ -47,7 +47,7 @@ func (s *Service) RunCommand(ctx context.Context, p agentapi.RunCommandParams) (
 		ctx, cancel := untilCanceled(ctx, op)
 		defer cancel()
 		code, err := s.runAs(ctx, task{
-			app: a, dir: a.release(p.Release), env: processEnv(a, p.Env, 0), argv: []string{"/bin/sh", "-c", p.Command}, timeout: timeout, line: op.Print,
+			app: a, dir: a.release(p.Release), env: processEnv(a, p.Env, 0), argv: shellOf(p.Command), timeout: timeout, line: op.Print,
 		})
 		return agentapi.CommandResult{ExitCode: code}, err
 	}})

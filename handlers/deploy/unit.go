@@ -127,7 +127,7 @@ func checkUnit(p agentapi.StartUnitParams) error {
 		}
 	}
 	for _, hook := range slices.Concat(p.RestartBefore, p.RestartAfter) {
-		errs = append(errs, checkCommand(hook))
+		errs = append(errs, checkHook(hook))
 	}
 	_, err := newChecker(loopback, p.Port, p.HealthCheck, time.Second)
 	return errors.Join(append(errs, err, checkUnitEnv(p.Env))...)
@@ -350,7 +350,7 @@ func (s *Service) hooks(ctx context.Context, a app, p agentapi.StartUnitParams, 
 	for _, command := range commands {
 		printed := &lastOutput{}
 		code, err := s.runAs(ctx, task{
-			app: a, dir: a.release(p.Release), env: processEnv(a, p.Env, p.Port), argv: []string{"/bin/sh", "-c", command},
+			app: a, dir: a.release(p.Release), env: processEnv(a, p.Env, p.Port), argv: shellOf(command),
 			slice: unitSlice(p.App, p.Unit), timeout: startTimeout, line: printed.print,
 		})
 		if err != nil {

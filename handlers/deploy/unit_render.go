@@ -191,10 +191,9 @@ func fixedEnv(a app, port int) map[string]agentapi.Secret {
 
 // defaultEnv is what an app's owner may set otherwise.
 func defaultEnv(a app) map[string]agentapi.Secret {
-	env := map[string]agentapi.Secret{
-		"HOME": insideHome, "LANG": "C.UTF-8", "PATH": insideDir + "/bin:/usr/local/bin:/usr/bin:/bin",
-	}
-	maps.Copy(env, platforms[a.Platform].env)
+	p := platforms[a.Platform]
+	env := map[string]agentapi.Secret{"HOME": insideHome, "LANG": "C.UTF-8", "PATH": agentapi.Secret(p.searchPath())}
+	maps.Copy(env, p.Env)
 	return env
 }
 

@@ -109,13 +109,14 @@ func unitService1(h *unitHost) *Service {
 // store keeps one blob per path and wants a token.
 type store struct {
 	*httptest.Server
+	tb    testing.TB
 	mu    sync.Mutex
 	files map[string][]byte
 	put1  func(http.ResponseWriter, *http.Request)
 }
 
 func newStore(tb testing.TB) *store {
-	st := &store{files: map[string][]byte{}}
+	st := &store{tb: tb, files: map[string][]byte{}}
 	st.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st.mu.Lock()
 		defer st.mu.Unlock()
@@ -327,7 +328,7 @@ func TestStartUnitRefuses(t *testing.T) {
 		"a process's name":       {func(p *agentapi.StartUnitParams) { p.Processes[0].Name = "a\nExecStart=" }, agentapi.KindInvalid},
 		"a command of two lines": {func(p *agentapi.StartUnitParams) { p.Processes[0].Command = "a\nUser=root" }, agentapi.KindInvalid},
 		"an open quote":          {func(p *agentapi.StartUnitParams) { p.Processes[0].Command = `a "b` }, agentapi.KindInvalid},
-		"a hook of two lines":    {func(p *agentapi.StartUnitParams) { p.RestartBefore = []string{"a\nb"} }, agentapi.KindInvalid},
+		"a hook with a NUL":      {func(p *agentapi.StartUnitParams) { p.RestartBefore = []string{"a\x00b"} }, agentapi.KindInvalid},
 		"a variable's name":      {func(p *agentapi.StartUnitParams) { p.Env = map[string]agentapi.Secret{"A B": ""} }, agentapi.KindInvalid},
 		"a variable's value":     {func(p *agentapi.StartUnitParams) { p.Env = map[string]agentapi.Secret{"A": "\x1b"} }, agentapi.KindInvalid},
 		"a broken expression":    {func(p *agentapi.StartUnitParams) { p.HealthCheck.Match = "(" }, agentapi.KindInvalid},
@@ -673,7 +674,7 @@ func TestRunCommand(t *testing.T) {
 			t.Errorf("got %v, and it is still there", err)
 		}
 	})
-	for _, p := range []agentapi.RunCommandParams{{App: "shop", Release: 1, Command: " "}, {App: "shop", Release: 1, Command: "a\nb"}, {App: "shop", Release: 1, Command: "a", TimeoutSeconds: -1}} {
+	for _, p := range []agentapi.RunCommandParams{{App: "shop", Release: 1, Command: " "}, {App: "shop", Release: 1, Command: "a\x00b"}, {App: "shop", Release: 1, Command: "a", TimeoutSeconds: -1}} {
 		if _, err := s.RunCommand(t.Context(), p); !isKind(err, agentapi.KindInvalid) {
 			t.Errorf("%+v: got %v, want invalid", p, err)
 		}

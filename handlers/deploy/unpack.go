@@ -26,7 +26,7 @@ var defaultLimits = limits{bytes: 512 << 20, entries: 100_000}
 // no link in it leads out. Files become 0600 or, when executable, 0700; directories 0700; owners are not looked at.
 //
 // built says that the archive is a built release: its links may also name files of the distribution below /usr, such as
-// the interpreter of a virtual environment.
+// the interpreter of a virtual environment, and its files keep their times.
 func unpack(ctx context.Context, root *os.Root, archive io.Reader, max limits, built bool) error {
 	zr, err := gzip.NewReader(archive)
 	if err != nil {
@@ -151,7 +151,10 @@ func (u *unpacker) file(name string, hdr *tar.Header, r io.Reader) error {
 	if from.err != nil {
 		err = invalid("the archive is damaged at %.200q: %v", name, from.err)
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err == nil && u.built { // compiled files and ETags go by the times of the build
+		err = u.root.Chtimes(name, hdr.ModTime, hdr.ModTime)
+	}
+	return err
 }
 
 func (u *unpacker) symlink(name, target string) error {

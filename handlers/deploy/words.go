@@ -47,16 +47,27 @@ func (w word) literal() (string, bool) {
 	return "", false
 }
 
-// checkCommand refuses what can be no command.
+// checkCommand refuses what can be no command of one line.
 func checkCommand(line string) error {
+	if err := checkHook(line); err != nil {
+		return err
+	}
+	if strings.Contains(line, "\n") {
+		return invalid("a command is one line")
+	}
+	return nil
+}
+
+// checkHook refuses what can be no text for a shell.
+func checkHook(text string) error {
 	switch {
-	case strings.TrimSpace(line) == "":
+	case strings.TrimSpace(text) == "":
 		return invalid("a command is empty")
-	case len(line) > maxCommand:
+	case len(text) > maxCommand:
 		return invalid("a command is longer than %d bytes", maxCommand)
-	case !utf8.ValidString(line):
+	case !utf8.ValidString(text):
 		return invalid("a command is not UTF-8")
-	case strings.IndexFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) >= 0:
+	case strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' || r == 0x7f }) >= 0:
 		return invalid("a command holds a control character")
 	}
 	return nil

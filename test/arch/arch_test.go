@@ -204,6 +204,9 @@ func TestNoShell(t *testing.T) {
 	for _, p := range list(t) {
 		for _, name := range p.GoFiles {
 			path := filepath.Join(p.Dir, name)
+			if strings.HasSuffix(path, "handlers/deploy/shell.go") { // lines that owners of apps wrote, run as their users
+				continue
+			}
 			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 			if err != nil {
 				t.Fatal(err)

@@ -136,10 +136,7 @@ func TestUnitsOfAnApp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files := func() string {
-		return h.Exec(t, "sh", "-c", "cat /etc/passwd; find /etc/systemd/system /srv /var/lib/reeve-agent/deploy -type f -o -type l | sort; systemctl list-units --all --no-legend 'reeve-*' | grep -v reeve-agent; ls /home")
-	}
-	before := files()
+	before := appTraces(t, h)
 	store := serveBlobs(t, h.Cloud)
 	_, err := deploy.CreateApp(ctx, agentapi.CreateAppParams{App: "a1", Platform: "php", Env: map[string]agentapi.Secret{"SECRET": "p\"w'd;$(x) `y` \\ seen-nowhere"}})
 	must(err)
@@ -313,7 +310,13 @@ func TestUnitsOfAnApp(t *testing.T) {
 		must(deploy.StopUnit(ctx, agentapi.StopUnitParams{App: "a1", Unit: unitOne}))
 	}
 	must(deploy.DeleteApp(ctx, agentapi.AppParams{App: "a1"}))
-	if after := files(); after != before {
+	if after := appTraces(t, h); after != before {
 		t.Errorf("got\n%s\nwant\n%s", after, before)
 	}
+}
+
+// appTraces is what apps may leave on a host.
+func appTraces(t *testing.T, h *hosts.Host) string {
+	t.Helper()
+	return h.Exec(t, "sh", "-c", "cat /etc/passwd; find /etc/systemd/system /srv /var/lib/reeve-agent/deploy -type f -o -type l | sort; systemctl list-units --all --no-legend 'reeve-*' | grep -v reeve-agent; ls -A /home /tmp; ps axo user,args | grep '^app-'; true")
 }
