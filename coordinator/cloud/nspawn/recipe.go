@@ -50,6 +50,9 @@ func newRecipe(mirror string) recipe {
 		Packages: []string{
 			"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iproute2", "openssh-server", "ca-certificates", "curl", "procps", "netbase",
 			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server",
+			// What apps are built with and run on (handlers/deploy/platform). npm is left out: 167 MB in 360 packages.
+			"python3", "python3-pip", "python3-psycopg2", "python3-pymysql", "gunicorn", "nodejs", "node-pg", "node-mysql",
+			"ruby", "ruby-bundler", "ruby-rack", "ruby-webrick", "ruby-pg", "ruby-mysql2", "golang-1.19-go", "php-pgsql",
 		},
 		Before: map[string]string{
 			// Before the first start of the database: its data directory is copied for every database instance, so it
@@ -57,6 +60,12 @@ func newRecipe(mirror string) recipe {
 			"/etc/mysql/mariadb.conf.d/90-reeve-small.cnf": "[mysqld]\ninnodb_log_file_size = 8M\ninnodb_buffer_pool_size = 32M\nperformance_schema = OFF\n",
 			"/etc/dpkg/dpkg.cfg.d/90-reeve-slim": "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\n" +
 				"path-exclude=/usr/share/man/*\npath-exclude=/usr/share/info/*\npath-exclude=/usr/share/locale/*\n",
+			// A third of the compiler is the compiler for itself, and tools that no build uses.
+			"/etc/dpkg/dpkg.cfg.d/91-reeve-go": "path-exclude=/usr/lib/go-*/pkg/linux_*/cmd/*\npath-exclude=/usr/lib/go-*/pkg/tool/*\n" +
+				"path-include=/usr/lib/go-*/pkg/tool/*/compile\npath-include=/usr/lib/go-*/pkg/tool/*/link\npath-include=/usr/lib/go-*/pkg/tool/*/asm\n" +
+				"path-include=/usr/lib/go-*/pkg/tool/*/pack\npath-include=/usr/lib/go-*/pkg/tool/*/buildid\n" +
+				"path-exclude=/usr/share/go-*/src/cmd/*\npath-exclude=/usr/share/go-*/test/*\npath-exclude=/usr/share/go-*/api/*\n" +
+				"path-exclude=/usr/share/go-*/src/*_test.go\npath-exclude=/usr/share/go-*/src/*/testdata/*\n",
 		},
 		After: map[string]string{
 			"/etc/hostname":                              "",
