@@ -61,6 +61,7 @@ func Run(t *testing.T, open Open) {
 		{"managed services and what is theirs go with their app", testManagedServices},
 		{"the billing clock is one", testBillingClock},
 		{"certificates are revoked by account and service", testCertificates},
+		{"services, their instances and bindings", testOffers},
 		{"what is taken exists", testExists},
 		{"what is not there is not found", testNotFound},
 		{"deleting what is not there is success", testDeleteTwice},
