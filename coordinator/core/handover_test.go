@@ -187,6 +187,29 @@ func TestANodeThatCannotBeCleanedIsNotFree(t *testing.T) {
 	b.wantPool("one ")
 }
 
+// TestAnAssignmentToANodeThatDoesNotAnswer is given up without waiting once more for what was never set up.
+func TestAnAssignmentToANodeThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	b, n := started(t, true)
+	b.world.always("Hostname", core.Errorf(core.Unavailable, core.ObjNode, "the agent of one gives no answer"))
+	b.world.arm(nil)
+	done := make(chan error)
+	go func() {
+		_, err := b.AssignNode(context.WithoutCancel(t.Context()), b.alice, "mem", n.ID, "", "alice", "php")
+		done <- err
+	}()
+	b.until("the agent to be asked", func() bool { return slices.Contains(b.world.made(), "Hostname") })
+	stored := b.nodes(core.NodeFilter{})[0]
+	b.must(b.store.Update(t.Context(), func(tx core.Tx) error { _, err := tx.RequestCancel(string(stored.ID), ""); return err }))
+	if err := <-done; err == nil {
+		t.Error("got no failure")
+	}
+	if made := b.world.made(); slices.Contains(made, "DeleteApp") {
+		t.Errorf("got the calls %q, want nothing taken back", made)
+	}
+	b.wantPool("one ")
+}
+
 func TestAssignmentsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	b, n := started(t, true)

@@ -76,7 +76,7 @@ func (c *Core) assignNode(ctx context.Context, p Principal, cloudName, nodeID, h
 		if _, err := c.application(vmType); err != nil {
 			return err
 		}
-		if a.Login, err = loginOf(user); err != nil {
+		if _, err := loginOf(user); err != nil {
 			return err
 		}
 		a.State = AllocationAssigning
@@ -93,8 +93,11 @@ func (c *Core) assignNode(ctx context.Context, p Principal, cloudName, nodeID, h
 	if err != nil || !setUp {
 		return a, err
 	}
-	a.State = AllocationAssigned
-	return a, c.awaitHandover(ctx, op, "assigned")
+	if err := c.awaitHandover(ctx, op, "assigned"); err != nil {
+		return a, err
+	}
+	num := a.Num
+	return view(ctx, c.Store, func(r Reader) (Allocation, error) { return allocationNumbered(r, a.Cloud, num) })
 }
 
 // ReleaseNode takes a node back from its user. Where machines stay (CloudInfo.Permanent) what was set up is taken away and
@@ -279,11 +282,29 @@ func (c *Core) handedOver(ctx context.Context, run *operation.Run) (h handedOver
 
 // setUpApplication makes the application and its user's login on the node.
 func (c *Core) setUpApplication(ctx context.Context, run *operation.Run) error {
-	h, _, err := c.handedOver(ctx, run)
+	h, cloud, err := c.handedOver(ctx, run)
 	if err != nil {
 		return err
 	}
+	err = c.setUp(ctx, run, h)
+	if err != nil && KindOf(err) == Unavailable { // no use waiting for a node that was destroyed meanwhile
+		if _, gone := cloud.Node(ctx, h.node.CloudID); isNotFound(gone) {
+			return Wrap(Internal, ObjNode, err, "%s", lostReason)
+		}
+	}
+	return err
+}
+
+func (c *Core) setUp(ctx context.Context, run *operation.Run, h handedOver) error {
 	secret, err := appSecretOf(run)
+	if err != nil {
+		return err
+	}
+	// A login in the row says that something may be on the node; without one there is nothing to take back from it.
+	if h.row.Login, err = loginOf(h.row.User); err != nil {
+		return err
+	}
+	err = c.changeAllocation(ctx, h.row, func(a *Allocation) { a.Login = h.row.Login })
 	if err != nil {
 		return err
 	}
@@ -351,12 +372,20 @@ func (c *Core) noteService(ctx context.Context, h handedOver, service string) er
 	if err := h.agent.EnableService(ctx, agentapi.EnableServiceParams{Service: service}); err != nil {
 		return err
 	}
+	return c.changeAllocation(ctx, h.row, func(a *Allocation) {
+		if !slices.Contains(a.Services, service) {
+			a.Services = append(a.Services, service)
+		}
+	})
+}
+
+func (c *Core) changeAllocation(ctx context.Context, row Allocation, change func(*Allocation)) error {
 	return c.Store.Update(ctx, func(tx Tx) error {
-		a, err := allocationNumbered(tx, h.row.Cloud, h.row.Num)
-		if err != nil || slices.Contains(a.Services, service) {
+		a, err := allocationNumbered(tx, row.Cloud, row.Num)
+		if err != nil {
 			return err
 		}
-		a.Services = append(a.Services, service)
+		change(&a)
 		return tx.PutAllocation(&a)
 	})
 }
@@ -366,13 +395,10 @@ func (c *Core) handOver(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	return c.Store.Update(ctx, func(tx Tx) error {
-		a, err := allocationNumbered(tx, h.row.Cloud, h.row.Num)
-		if err != nil || a.State != AllocationAssigning {
-			return err
+	return c.changeAllocation(ctx, h.row, func(a *Allocation) {
+		if a.State == AllocationAssigning {
+			a.State = AllocationAssigned
 		}
-		a.State = AllocationAssigned
-		return tx.PutAllocation(&a)
 	})
 }
 
@@ -393,17 +419,9 @@ func (c *Core) takeBack(ctx context.Context, run *operation.Run) error {
 			return err
 		}
 	}
-	return c.Store.Update(ctx, func(tx Tx) error {
-		a, err := allocationNumbered(tx, h.row.Cloud, h.row.Num)
-		if isNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return ignoreNotFound(c.changeAllocation(ctx, h.row, func(a *Allocation) {
 		a.User, a.VMType, a.Login, a.State, a.Services = "", "", "", AllocationFree, nil
-		return tx.PutAllocation(&a)
-	})
+	}))
 }
 
 // clean undoes setUpApplication, however far it came.

@@ -207,6 +207,11 @@ func (c *Core) stopNode(ctx context.Context, p Principal, action, cloudName, id,
 	}
 	cloudName = c.Clouds.Canonical(cloudName)
 	n, err = findCloudNode(ctx, cloud, id, hostname)
+	if isNotFound(err) && !cloud.Info().InMemory {
+		if gone, ok, lerr := c.lostNamed(ctx, cloudName, id, hostname); ok || lerr != nil {
+			n, err = gone, lerr
+		}
+	}
 	if err != nil {
 		return n, err
 	}
@@ -253,8 +258,8 @@ func mayUse(p Principal, n Node) error {
 	switch {
 	case n.AppID != "":
 		return Errorf(Busy, ObjNode, "the node belongs to an app; delete the app instead")
-	case n.Has(RoleRouter):
-		return Errorf(Busy, ObjNode, "the node is a router of the platform")
+	case n.Has(RoleRouter) || n.Has(RolePool):
+		return Errorf(Busy, ObjNode, "the platform itself runs on this node")
 	case !p.Account.Admin && n.AccountID != p.Account.ID:
 		return Errorf(Forbidden, ObjNode, "the node belongs to somebody else")
 	}

@@ -200,6 +200,42 @@ func TestStaticMachines(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a full disk leaves the node free, and the next try succeeds", func(t *testing.T) {
+		before := traces(t, first)
+		first.Exec(t, "mkdir", "-p", "/srv/apps")
+		first.Exec(t, "mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=6", "tmpfs", "/srv/apps")
+		assign := `{"node": "web-1", "user": "dora", "vm_type": "php"}`
+		status, answer := m.try(t, "PUT", "/vm/action/assign/static", assign)
+		if status != 400 || !strings.Contains(fmt.Sprint(answer["message"]), "no space left on device") {
+			t.Errorf("got %d %v, want what the machine lacks", status, answer)
+		}
+		first.Exec(t, "umount", "/srv/apps")
+		if row := m.allocation(t, "static", "web-1"); row["status_desc"] != "FREE" {
+			t.Errorf("got the row %v, want a free node", row)
+		}
+		if after := traces(t, first); after != before {
+			t.Errorf("got\n%s\nwant\n%s", after, before)
+		}
+		m.must(t, "PUT", "/vm/action/assign/static", assign)
+		m.must(t, "PUT", "/vm/action/release/static", `{"node": "web-1"}`)
+	})
+	t.Run("an enrolment without room is taken back, and the next try succeeds", func(t *testing.T) {
+		m.must(t, "PUT", "/vm/stop/static", `{"node": "web-1"}`)
+		first.Exec(t, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/var/cache")
+		if _, err := m.reeve(over...); err == nil || !strings.Contains(err.Error(), "No space left on device") {
+			t.Errorf("got %v, want what the machine lacks", err)
+		}
+		first.Exec(t, "umount", "/var/cache")
+		if out, err := first.Try(t, "ls", "/etc/reeve"); err == nil {
+			t.Errorf("it left %s", out)
+		}
+		if m.node(t, "static", "web-1") != nil {
+			t.Error("the machine is listed")
+		}
+		if out, err := m.reeve(over...); err != nil {
+			t.Errorf("the next try: %s, %v", out, err)
+		}
+	})
 	t.Run("stopped, they are no nodes any more, and go on running", func(t *testing.T) {
 		for i, h := range m.hosts {
 			name := fmt.Sprintf("web-%d", i+1)

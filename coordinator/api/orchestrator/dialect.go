@@ -14,6 +14,7 @@ import (
 type Core interface {
 	CloudFor(ctx context.Context, p core.Principal, name string) (core.Cloud, error)
 	CloudNames() []string
+	Nodes(ctx context.Context, p core.Principal, cloud string) ([]core.CloudNode, error)
 	StartNode(ctx context.Context, p core.Principal, cloud string, spec core.NodeSpec) (core.CloudNode, error)
 	StopNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname string) (core.CloudNode, error)
 	AssignNode(ctx context.Context, p core.Principal, cloud, nodeID, hostname, user, vmType string) (core.Allocation, error)

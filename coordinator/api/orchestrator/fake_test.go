@@ -63,6 +63,14 @@ func (c *testCore) CloudFor(_ context.Context, p core.Principal, name string) (c
 
 func (c *testCore) CloudNames() []string { return []string{"default", "closed", "fake_driver"} }
 
+func (c *testCore) Nodes(ctx context.Context, p core.Principal, name string) ([]core.CloudNode, error) {
+	cloud, err := c.CloudFor(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	return cloud.Nodes(ctx)
+}
+
 func (c *testCore) StartNode(ctx context.Context, p core.Principal, cloud string, spec core.NodeSpec) (core.CloudNode, error) {
 	c.last = spec
 	return c.node(ctx, p, cloud)

@@ -29,11 +29,11 @@ func stateNumber(s core.CloudNodeState) int64 {
 }
 
 func serveNodes(c *call) {
-	_, cloud, ok := c.open()
+	p, cloud, ok := c.open()
 	if !ok {
 		return
 	}
-	nodes, err := cloud.Nodes(c.ctx())
+	nodes, err := c.d.core.Nodes(c.ctx(), p, c.cloudName)
 	if err != nil {
 		c.failWork(err)
 		return
