@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,8 @@ import (
 )
 
 func (a *app) keyCommand() *cobra.Command {
-	key := &cobra.Command{Use: "key", Short: "SSH keys of accounts", Long: `SSH keys of accounts. The Orchestrator API names them as keyname, and lets the users of assigned nodes in with them.`}
+	key := &cobra.Command{Use: "key", Short: "SSH keys of accounts", Long: `SSH keys of accounts: those of tsuru key-add, too. The Orchestrator API names them as keyname, and lets the users of
+assigned nodes in with them.`}
 	key.AddCommand(a.keyAddCommand(), a.keyListCommand(), a.keyDeleteCommand())
 	return key
 }
@@ -53,7 +55,10 @@ func (a *app) keyAddCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			k, err := c.AddKeyPair(cmd.Context(), p, name, string(text))
+			if !core.UsableSSHKey(string(text)) {
+				return errors.Join(fmt.Errorf("%s holds no public key: one line such as \"ssh-ed25519 AAAA… comment\" is expected", args[0]), done())
+			}
+			k, err := c.AddSSHKey(cmd.Context(), p, name, string(text))
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
@@ -79,14 +84,14 @@ func (a *app) keyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, err := c.KeyPairs(cmd.Context(), p)
+			keys, err := c.AccountSSHKeys(cmd.Context(), p)
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tFINGERPRINT\tKEY")
 			for _, k := range keys {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Fingerprint, k.PublicKey)
+				fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Fingerprint, k.Key)
 			}
 			return w.Flush()
 		}}
@@ -102,7 +107,16 @@ func (a *app) keyDeleteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(c.DeleteKeyPair(cmd.Context(), p, args[0]), done())
+			keys, err := c.AccountSSHKeys(cmd.Context(), p)
+			if err == nil {
+				i := slices.IndexFunc(keys, func(k core.SSHKey) bool { return k.Name == args[0] })
+				if i < 0 {
+					err = fmt.Errorf("%s has no key %q", email, args[0])
+				} else {
+					err = c.RemoveSSHKeyNum(cmd.Context(), p, keys[i].Num)
+				}
+			}
+			return errors.Join(err, done())
 		}}
 	userFlag(del, &email)
 	return del

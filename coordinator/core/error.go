@@ -53,7 +53,6 @@ const (
 	ObjAllocation Object = "allocation"
 	ObjUnit       Object = "unit"
 	ObjRelease    Object = "release"
-	ObjKeyPair    Object = "key pair"
 	ObjEnrollment Object = "enrolment token"
 	ObjTeam       Object = "team"
 	ObjKey        Object = "key"

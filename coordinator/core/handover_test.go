@@ -56,7 +56,7 @@ func started(t *testing.T, permanent bool) (*bed, core.CloudNode) {
 	b := newBed(t)
 	b.world.info.Permanent = permanent
 	b.work()
-	_, err := b.AddKeyPair(t.Context(), b.alice, "laptop", aliceKey)
+	_, err := b.AddSSHKey(t.Context(), b.alice, "laptop", aliceKey)
 	b.must(err)
 	spec := node("one")
 	spec.KeyName = "laptop"
@@ -253,42 +253,27 @@ func TestReleasingWhileANodeIsBeingAssigned(t *testing.T) {
 	}
 }
 
-func TestKeyPairs(t *testing.T) {
+func TestKeysThatNodesLetIn(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	k, err := b.AddKeyPair(t.Context(), b.alice, "laptop", "  "+aliceKey+"\n")
-	b.must(err)
-	if k.PublicKey != aliceKey || !strings.HasPrefix(k.Fingerprint, "SHA256:") || len(k.Fingerprint) != 50 {
-		t.Errorf("got %+v", k)
+	for name, text := range map[string]string{"laptop": aliceKey, "odd": "my-key", "forced": `command="sh" ` + strings.Replace(aliceKey, "IB0m", "IB1m", 1),
+		"other kind": "ssh-rsa " + strings.Fields(strings.Replace(aliceKey, "IB0m", "IB2m", 1))[1]} {
+		_, err := b.AddSSHKey(t.Context(), b.alice, name, text)
+		b.must(err)
 	}
-	again, err := b.AddKeyPair(t.Context(), b.alice, "laptop", aliceKey)
-	if err != nil || again.ID != k.ID {
-		t.Errorf("the same again: got %+v, %v", again, err)
-	}
-	_, err = b.AddKeyPair(t.Context(), b.alice, "laptop", strings.Replace(aliceKey, "IB0m", "IB1m", 1))
-	b.wantKind(err, core.Exists)
-	_, err = b.AddKeyPair(t.Context(), b.bob, "laptop", aliceKey) // names are one's own
-	b.must(err)
-	_, err = b.AddKeyPair(t.Context(), anyone, "laptop", aliceKey)
-	b.wantKind(err, core.Unauthenticated)
-	for _, bad := range []string{"", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa " + strings.Fields(aliceKey)[1], "command=\"x\" " + aliceKey, aliceKey + "\nssh-rsa", "-----BEGIN"} {
-		_, err := b.AddKeyPair(t.Context(), b.alice, "other", bad)
-		b.wantKind(err, core.Invalid)
-	}
-	for _, bad := range []string{"", "a\nb", strings.Repeat("x", 256)} {
-		_, err := b.AddKeyPair(t.Context(), b.alice, bad, aliceKey)
-		b.wantKind(err, core.Invalid)
+	for _, name := range []string{"desktop", "odd", "forced", "other kind"} {
+		s := node("one")
+		s.KeyName = name
+		_, err := b.StartNode(t.Context(), b.alice, "mem", s)
+		if e, ok := err.(*core.Error); !ok || e.Kind != core.NotFound || e.Object != core.ObjKey {
+			t.Errorf("%s: got %v, want the key not found", name, err)
+		}
 	}
 	s := node("one")
-	s.KeyName = "desktop"
-	_, err = b.StartNode(t.Context(), b.alice, "mem", s)
+	s.KeyName = "laptop"
+	_, err := b.StartNode(t.Context(), b.bob, "mem", s) // a name is one's own
 	b.wantKind(err, core.NotFound)
-	if e, ok := err.(*core.Error); !ok || e.Object != core.ObjKeyPair || len(b.nodes(core.NodeFilter{})) > 0 {
-		t.Errorf("got %v, want the key pair not found and no node", err)
-	}
-	b.must(b.DeleteKeyPair(t.Context(), b.alice, "laptop"))
-	b.wantKind(b.DeleteKeyPair(t.Context(), b.alice, "laptop"), core.NotFound)
-	if keys, err := b.KeyPairs(t.Context(), b.bob); err != nil || len(keys) != 1 {
-		t.Errorf("got bob's keys %+v, %v", keys, err)
+	if len(b.nodes(core.NodeFilter{})) > 0 {
+		t.Error("got a node nevertheless")
 	}
 }

@@ -2,6 +2,8 @@ package core
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -21,8 +23,8 @@ const handoverLimit = 4 * time.Minute
 // application's platform is set up on the node and the user gets a login there; it returns when that is done. A failure
 // leaves the node free.
 //
-// The user is the name of an account (e-mail or handle), whose key pairs are let in, or any other name, which gets the key
-// pair that the node was started with. vmType is a platform or an app type: see ApplicationTypes.
+// The user is the name of an account (e-mail or handle), whose SSH keys are let in, or any other name, which gets the key
+// that the node was started with. vmType is a platform or an app type: see ApplicationTypes.
 //
 // Errors: not_found (allocation), busy (assigned already), forbidden (another account's node), unauthenticated, invalid
 // (user, vmType, or the node refuses; the reason is in the text), unavailable
@@ -239,10 +241,12 @@ func keysOf(r Reader, a Allocation) ([]string, error) {
 		if !strings.EqualFold(account.Email, a.User) && !strings.EqualFold(account.Handle, a.User) {
 			continue
 		}
-		pairs, err := r.KeyPairs(account.ID)
+		keys, err := r.SSHKeys(account.ID)
 		var lines []string
-		for _, k := range pairs {
-			lines = append(lines, k.PublicKey)
+		for _, k := range keys {
+			if line, ok := authorizedLine(k.Key); ok {
+				lines = append(lines, line)
+			}
 		}
 		return lines, err
 	}
@@ -250,6 +254,49 @@ func keysOf(r Reader, a Allocation) ([]string, error) {
 		return []string{a.PublicKey}, nil
 	}
 	return nil, nil
+}
+
+// keyTypes are the kinds of keys that sshd accepts today.
+var keyTypes = []string{"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+	"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"}
+
+// authorizedLine is a public key as a node's authorized_keys may have it: type, key and comment, and never an option. ok is
+// false for a text that lets nobody in.
+func authorizedLine(text string) (line string, ok bool) {
+	fields := strings.Fields(text)
+	if len(fields) < 2 || !slices.Contains(keyTypes, fields[0]) {
+		return "", false
+	}
+	blob, err := base64.StdEncoding.DecodeString(fields[1])
+	if err != nil || len(blob) < 4 {
+		return "", false
+	}
+	if n := binary.BigEndian.Uint32(blob); uint64(n) > uint64(len(blob)-4) || string(blob[4:4+n]) != fields[0] || len(blob) < 4+int(n)+32 {
+		return "", false // RFC 4253 §6.6: the blob begins with the key's type
+	}
+	comment := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, strings.Join(fields[2:], " "))
+	return strings.TrimRight(fields[0]+" "+fields[1]+" "+comment[:min(len(comment), 100)], " "), true
+}
+
+// keyNamed is the line of an account's key.
+//
+// Errors: not_found (there is none of this name, or it lets nobody in)
+func keyNamed(r Reader, account AccountID, name string) (string, error) {
+	keys, err := r.SSHKeys(account)
+	if err != nil {
+		return "", err
+	}
+	for _, k := range keys {
+		if line, ok := authorizedLine(k.Key); ok && k.Name == name {
+			return line, nil
+		}
+	}
+	return "", Errorf(NotFound, ObjKey, "there is no such key")
 }
 
 // handedOver is what steps of assigning and releasing work on.

@@ -123,5 +123,6 @@ func TestANodeDestroyedUnderAnAssignment(t *testing.T) {
 	b.upkeep("the loss to be noted", func() bool { return b.named("one").State == core.NodeFailed })
 	_, err := b.StopNode(t.Context(), b.alice, "mem", n.ID, "")
 	b.must(err)
+	b.until("the router that upkeep makes", func() bool { return len(b.unfinished()) == 0 })
 	b.wantTraces(0, 0, 0)
 }

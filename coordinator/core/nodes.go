@@ -96,11 +96,11 @@ func (c *Core) startStoredNode(ctx context.Context, p Principal, cloud Cloud, cl
 		node.Num = 0
 		np := nodeParams{NodeID: node.ID, Pool: true, KeyName: spec.KeyName, Metadata: spec.Metadata}
 		if spec.KeyName != "" {
-			key, err := keyNamed(tx, p.Account.ID, spec.KeyName)
+			line, err := keyNamed(tx, p.Account.ID, spec.KeyName)
 			if err != nil {
 				return err
 			}
-			np.PublicKey = key.PublicKey
+			np.PublicKey = line
 		}
 		if err := nodeNameFree(tx, cloudName, node.Name); err != nil {
 			return err

@@ -73,7 +73,6 @@ type Reader interface {
 	Bindings(app AppID) ([]Binding, error) // oldest first
 	BindingsOf(instance string) ([]Binding, error)
 	Allocations(cloud string) ([]Allocation, error)
-	KeyPairs(account AccountID) ([]KeyPair, error) // in the order they were made
 	Enrollment(hash [32]byte) (Enrollment, error)
 	Certificate(serial string) (Certificate, error)
 	Application(num int64) (Application, error)
@@ -140,7 +139,6 @@ type Tx interface {
 	PutUnit(*AppUnit) error
 	// AddLog appends lines to an app's log and keeps its newest keep lines.
 	AddLog(app AppID, lines []LogLine, keep int) error
-	PutKeyPair(*KeyPair) error
 	PutEnrollment(Enrollment) error // a new one
 	// PutSamples stores samples; one of the same node and time is replaced, one of a node that is gone is dropped. A node's
 	// samples are deleted with it.
@@ -177,7 +175,6 @@ type Tx interface {
 	DeleteEnv(app AppID, name string) error
 	DeleteUnit(id string) error
 	DeleteLog(app AppID) error // "" deletes every app's
-	DeleteKeyPair(id string) error
 	DeleteEnrollment(hash [32]byte) error
 	// ThinSamples keeps the first of a node's samples in every step, counted from 1970, with from <= At < to.
 	ThinSamples(node NodeID, from, to time.Time, step time.Duration) error

@@ -55,7 +55,7 @@ var notFound = map[core.Object]reason{
 	core.ObjImage:      {400, msgNoImage},
 	core.ObjSize:       {400, msgNoSize},
 	core.ObjAllocation: {400, msgNodeNotFound},
-	core.ObjKeyPair:    {400, msgNoKey},
+	core.ObjKey:        {400, msgNoKey},
 }
 
 func reasonOf(err error) reason {

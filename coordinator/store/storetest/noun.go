@@ -228,19 +228,6 @@ func testParts(t *testing.T, s *suite) {
 	}
 }
 
-func testKeyPairs(t *testing.T, s *suite) {
-	owner, other := account(t, s, "a"), account(t, s, "b")
-	key := func(a core.Account, n string) core.KeyPair {
-		return put(t, s, core.KeyPair{AccountID: a.ID, Name: n, PublicKey: "ssh-ed25519 " + n, Fingerprint: "SHA256:" + n, CreatedAt: at(1)}, core.Tx.PutKeyPair)
-	}
-	first, second := key(owner, "laptop"), key(owner, "desktop")
-	key(other, "laptop")
-	read := func(r core.Reader) ([]core.KeyPair, error) { return r.KeyPairs(owner.ID) }
-	same(t, "key pairs", get(t, s, read), []core.KeyPair{first, second})
-	s.update(t, func(tx core.Tx) error { return tx.DeleteKeyPair(first.ID) })
-	same(t, "key pairs after one was deleted", get(t, s, read), []core.KeyPair{second})
-}
-
 func testEnrollments(t *testing.T, s *suite) {
 	e := core.Enrollment{Hash: [32]byte{7, 31: 9}, Cloud: "static", Name: "web-1", AccountID: "acc", CreatedAt: at(1), ExpiresAt: at(3)}
 	s.update(t, func(tx core.Tx) error { return tx.PutEnrollment(e) })

@@ -49,7 +49,6 @@ func Run(t *testing.T, open Open) {
 		{"releases are numbered per app", testReleases},
 		{"an environment is sealed and vanishes with its app", testEnv},
 		{"a log keeps its newest lines", testAppLog},
-		{"key pairs belong to their account", testKeyPairs},
 		{"enrolment tokens are kept until they expire", testEnrollments},
 		{"samples belong to a node and vanish with it", testSamples},
 		{"samples are thinned out and deleted", testThinSamples},
