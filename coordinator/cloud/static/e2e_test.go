@@ -152,6 +152,28 @@ func TestEnrolling(t *testing.T) {
 			}
 		}
 	})
+	t.Run("cut off anywhere, the same call completes it", func(t *testing.T) {
+		if err := d.DestroyNode(t.Context(), n.ID); err != nil {
+			t.Fatal(err)
+		}
+		for after := 40 * time.Millisecond; ; after *= 2 { // each time a little further
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			_, err := d.CreateNode(ctx, spec)
+			cancel()
+			if err == nil {
+				break
+			}
+			if core.KindOf(err) != core.Unavailable {
+				t.Fatalf("cut off after %s: got %v", after, err)
+			}
+		}
+		if out := h.Exec(t, "reeve-agent", "call", "system.get_hostname", "{}"); !strings.Contains(out, "metal-0") {
+			t.Errorf("the agent says %s", out)
+		}
+		if nodes, err := d.Nodes(t.Context()); err != nil || len(nodes) != 1 {
+			t.Errorf("got %v, %v", nodes, err)
+		}
+	})
 	t.Run("another coordinator is refused, and changes nothing", func(t *testing.T) {
 		stranger := open(t, static.Options{Hosts: []static.Host{s.host(t, 0)}})
 		now := state(t, h)
