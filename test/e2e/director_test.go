@@ -402,3 +402,46 @@ func TestConPaaSDatabaseAndOtherDialects(t *testing.T) {
 	d.done(op)
 	d.await(time.Minute, "an empty list", func() (bool, string) { out := admin.curl(admin.url + "/list"); return out == "[]", out })
 }
+
+// TestConPaaSDownload makes a bare machine a node with nothing but what the Director lets anybody download, and a token.
+func TestConPaaSDownload(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	m := newMetal(t, 1, fmt.Sprintf("director_listen: \":%d\"\n", port))
+	d := &conpaas{site: m.site, url: fmt.Sprintf("https://127.0.0.1:%d", port)}
+	host := m.hosts[0]
+	admin := d.certificates(m.admin.Email, m.admin.Password)
+
+	// Whether it is the Director's own, its authority's signature tells.
+	d.run("curl", "-sS", "-f", "--cacert", admin.file("ca_cert.pem"), "-o", admin.file("ConPaaS.tar.gz"), d.url+"/download/ConPaaS.tar.gz")
+	d.run("tar", "-C", admin.dir, "-xzf", admin.file("ConPaaS.tar.gz"))
+	d.run("openssl", "x509", "-in", admin.file("ca_cert.pem"), "-pubkey", "-noout", "-out", admin.file("signer.pem"))
+	d.run("openssl", "dgst", "-sha256", "-verify", admin.file("signer.pem"), "-signature", admin.file("ConPaaS/SHA256SUMS.sig"), admin.file("ConPaaS/SHA256SUMS"))
+	for _, secret := range []string{"ca.key", "director-ca.key", "master.key"} {
+		if _, err := os.Stat(admin.file("ConPaaS/" + secret)); err == nil {
+			t.Errorf("%s is in it", secret)
+		}
+	}
+
+	out, err := m.reeve("node", "enroll", "--name", "bare-1", "--token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, _ := strings.Cut(out, "\n")
+	gateway := strings.TrimSuffix(strings.TrimPrefix(m.url, "https://"), m.url[strings.LastIndex(m.url, ":"):])
+	host.CopyIn(t, admin.file("ca_cert.pem"), "/root/ca_cert.pem")
+	host.WriteFile(t, "/root/token", 0o600, []byte(token+"\n"))
+	host.WriteFile(t, "/root/run.sh", 0o700, []byte(fmt.Sprintf(`set -e
+cd /root
+curl -sS -f --cacert ca_cert.pem -o ConPaaS.tar.gz https://%s:%d/download/ConPaaS.tar.gz
+tar xzf ConPaaS.tar.gz
+sh ConPaaS/bootstrap.sh %s </root/token
+`, gateway, port, m.url)))
+	if said := host.Exec(t, "sh", "/root/run.sh"); !strings.Contains(said, "this host is node bare-1") {
+		t.Errorf("got %s", said)
+	}
+	m.await(time.Minute, "the coordinator to take the machine in", func() (bool, string) {
+		out, err := m.reeve("node", "call", "bare-1", "system.get_hostname")
+		return err == nil && strings.TrimSpace(out) == `"metal-0"`, fmt.Sprint(out, err)
+	})
+}

@@ -30,7 +30,7 @@ type metal struct {
 	url     string // TLS
 }
 
-func newMetal(t *testing.T, machines int) *metal {
+func newMetal(t *testing.T, machines int, more ...string) *metal {
 	t.Helper()
 	private, public := sshKeyFile(t)
 	m := &metal{keyFile: private}
@@ -48,7 +48,7 @@ clouds:
   static: {engine: static}
   fake_driver: {engine: fake}
 default_cloud: static
-`, top, m.url))
+%s`, top, m.url, strings.Join(more, "")))
 	config, err := os.ReadFile(s.config)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 // Core is what this dialect asks of the rules; *core.Core has it.
 type Core interface {
+	Version(ctx context.Context) (version int64, ok bool)
 	DefaultCloud() string
 	ServiceTypes(ctx context.Context) ([]string, error)
 	ServiceClouds() []string

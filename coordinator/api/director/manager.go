@@ -34,6 +34,7 @@ type Managers struct {
 	mu      sync.Mutex // protects the fields below
 	running map[string]*running
 	failed  map[string]bool // addresses that could not be bound, and were complained of
+	seen    int64           // version of what is stored that was followed, -1: none
 }
 
 // running is one manager's listener.
@@ -48,7 +49,7 @@ func NewManagers(o ManagersOptions) (*Managers, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Port = cmp.Or(o.Port, 443)
-	m := &Managers{o: o, log: o.Log.With("dialect", "manager"), running: map[string]*running{}, failed: map[string]bool{}, wake: make(chan chan struct{})}
+	m := &Managers{o: o, log: o.Log.With("dialect", "manager"), running: map[string]*running{}, failed: map[string]bool{}, wake: make(chan chan struct{}), seen: -1}
 	var err error
 	m.handler, err = o.Handler(m.Mount())
 	return m, err
@@ -102,6 +103,13 @@ func (m *Managers) Run(ctx context.Context) error {
 
 // follow opens and closes listeners.
 func (m *Managers) follow(ctx context.Context, servers *sync.WaitGroup) {
+	version, known := m.o.Core.Version(ctx) // before what it is the version of
+	m.mu.Lock()
+	same := known && version == m.seen && len(m.failed) == 0
+	m.mu.Unlock()
+	if same {
+		return
+	}
 	all, err := m.o.Core.Managers(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -115,6 +123,7 @@ func (m *Managers) follow(ctx context.Context, servers *sync.WaitGroup) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.seen = version
 	for address, r := range m.running {
 		if w, ok := wanted[address]; !ok || w.Service.AppID != r.manager.Service.AppID {
 			r.stop()
