@@ -167,6 +167,51 @@ func TestAssignmentsThatFailLeaveTheNodeFree(t *testing.T) {
 	}
 }
 
+// TestAnswersThatAreLostChangeNothing loses the answer to every call of assigning and releasing once: what was done is done
+// again.
+func TestAnswersThatAreLostChangeNothing(t *testing.T) {
+	t.Parallel()
+	b, n := started(t, true)
+	clean := b.host().traces()
+	assign := func() {
+		b.Helper()
+		_, err := b.AssignNode(t.Context(), b.alice, "mem", n.ID, "", "alice", "phpmysql")
+		b.must(err)
+	}
+	release := func() {
+		b.Helper()
+		_, _, err := b.ReleaseNode(t.Context(), b.alice, "mem", n.ID, "")
+		b.must(err)
+	}
+	b.world.arm(nil)
+	assign()
+	assigning := len(b.world.made())
+	b.world.arm(nil)
+	release()
+	releasing := len(b.world.made())
+	for i := 3; i <= max(assigning, releasing); i++ { // the first two are the request's own look at the cloud
+		b.world.arm(nil)
+		b.world.lose(i)
+		assign()
+		if h := b.host(); len(h.apps) != 1 || !h.databases["n1"] || !h.started["apache"] {
+			t.Errorf("answer %d lost: got %s", i, h.traces())
+		}
+		b.world.arm(nil)
+		b.world.lose(i)
+		release()
+		if got := b.host().traces(); got != clean {
+			t.Errorf("answer %d lost: got %s after the release, want %s", i, got, clean)
+		}
+	}
+}
+
+// lose lets the answer to a call be lost, once.
+func (w *world) lose(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.loses = map[int]error{n: temporary}
+}
+
 func TestANodeThatCannotBeCleanedIsNotFree(t *testing.T) {
 	t.Parallel()
 	b, n := started(t, true)

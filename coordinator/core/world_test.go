@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,6 +27,7 @@ type world struct {
 	hosts   map[string]*host // by the address of their node
 	calls   []string         // since the last arm
 	fails   map[int]error    // by the number of the call, from 1
+	loses   map[int]error    // the same, but what the call does is done: the answer is lost
 	refuse  map[string]error // by its name, every time
 	gates   map[string]chan struct{}
 	waiting map[string]chan struct{}
@@ -67,7 +69,7 @@ func newWorld() *world {
 func (w *world) arm(fails map[int]error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.calls, w.fails = nil, fails
+	w.calls, w.fails, w.loses = nil, fails, nil
 }
 
 func (w *world) made() []string {
@@ -127,7 +129,9 @@ func (w *world) act(ctx context.Context, name string, change func() error) error
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return change()
+	lost := w.loses[len(w.calls)]
+	delete(w.loses, len(w.calls))
+	return errors.Join(change(), lost)
 }
 
 var (
