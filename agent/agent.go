@@ -33,6 +33,7 @@ type agent struct {
 	units    *host.SystemdUnits
 	handlers []handlers.Handler
 	ops      *operation.Registry
+	far      coordinator
 	rpc      *rpcserver.Server
 	metrics  *metricsServer // nil when metrics are off
 }
@@ -46,12 +47,16 @@ func newAgent(c Config, log *slog.Logger) (*agent, error) {
 	}
 	log.Debug("key found", "path", keys.Path())
 	var err error
-	a.ops, err = operation.Open(operation.Options{Dir: filepath.Join(c.StateDir, "operations"), Log: log.With("part", "operation")})
+	a.far, err = openCoordinator(c, keys, log)
+	if err != nil {
+		return nil, err
+	}
+	a.ops, err = operation.Open(operation.Options{Dir: filepath.Join(c.StateDir, "operations"), Log: log.With("part", "operation"), OnEnd: a.far.onEnd()})
 	if err != nil {
 		return nil, err
 	}
 	h := host.New(host.Options{Units: a.units, Log: log})
-	a.handlers = newHandlers(h, c, a.ops)
+	a.handlers = newHandlers(h, c, a.ops, a.far)
 	set := metrics.New(log.With("part", "metrics"), newCollectors(h, c, a.ops, a.units)...)
 	if c.MetricsListen != "" {
 		a.metrics = &metricsServer{addr: c.MetricsListen, webConfig: c.MetricsWebConfig, handler: set.Handler(), log: log.With("part", "metrics")}
@@ -124,6 +129,9 @@ func (a *agent) Run(ctx context.Context) error {
 	parts := []component{a.rpc, a.ops}
 	if a.metrics != nil {
 		parts = append(parts, a.metrics)
+	}
+	if a.far.messages != nil {
+		parts = append(parts, a.far.messages)
 	}
 	for _, h := range a.handlers {
 		if c, ok := h.(component); ok {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,6 +32,8 @@ type Config struct {
 	KeyFile      string        `yaml:"key_file"`       // "" means /etc/reeve/keys/default, or Scalarizr's
 	MaxClockSkew time.Duration `yaml:"max_clock_skew"` // either way; 0s means that dates are not compared with the clock
 
+	Coordinator CoordinatorConfig `yaml:"coordinator"` // whom this host asks and tells; without it, nobody
+
 	MaxBodyBytes   int64 `yaml:"max_body_bytes"`
 	MaxConnections int   `yaml:"max_connections"`
 
@@ -48,6 +51,15 @@ type TLSConfig struct {
 	CertFile     string `yaml:"cert_file"`
 	KeyFile      string `yaml:"key_file"`
 	ClientCAFile string `yaml:"client_ca_file"` // callers must show a certificate of this CA; "" means they need none
+}
+
+// CoordinatorConfig says where the coordinator listens for what agents ask and tell by themselves. Either URL may be missing.
+type CoordinatorConfig struct {
+	QueryEnvURL string `yaml:"queryenv_url"` // below it: VERSION/COMMAND
+	ProducerURL string `yaml:"producer_url"` // below it: the message queues control and log
+	ServerID    string `yaml:"server_id"`    // by which the coordinator knows this host
+	FarmRoleID  string `yaml:"farm_role_id"` // of this host; a coordinator of ours needs none
+	CAFile      string `yaml:"ca_file"`      // PEM of the authority of https URLs; "" means those that the host trusts
 }
 
 // DefaultConfig works without a file.
@@ -133,6 +145,12 @@ func withFile(path, problem string) string {
 func (c *Config) fromEnvironment(getenv func(string) string) error {
 	var errs []error
 	for name, set := range map[string]func(string) error{
+		"COORDINATOR_QUERYENV_URL": setText(&c.Coordinator.QueryEnvURL),
+		"COORDINATOR_PRODUCER_URL": setText(&c.Coordinator.ProducerURL),
+		"COORDINATOR_SERVER_ID":    setText(&c.Coordinator.ServerID),
+		"COORDINATOR_FARM_ROLE_ID": setText(&c.Coordinator.FarmRoleID),
+		"COORDINATOR_CA_FILE":      setText(&c.Coordinator.CAFile),
+
 		"LISTEN":             setList(&c.Listen),
 		"LISTEN_TLS":         setList(&c.ListenTLS),
 		"TLS_CERT_FILE":      setText(&c.TLS.CertFile),
@@ -202,6 +220,17 @@ func (c *Config) Validate() error {
 	}
 	if len(c.ListenTLS) > 0 && (c.TLS.CertFile == "" || c.TLS.KeyFile == "") {
 		problem("tls", "listen_tls needs cert_file and key_file")
+	}
+	for key, text := range map[string]string{"coordinator.queryenv_url": c.Coordinator.QueryEnvURL, "coordinator.producer_url": c.Coordinator.ProducerURL} {
+		if text == "" {
+			continue
+		}
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+			problem(key, "it is not http://HOST/PATH or https://HOST/PATH")
+		}
+		if c.Coordinator.ServerID == "" {
+			problem("coordinator.server_id", "%s needs it: the coordinator knows this host by it", key)
+		}
 	}
 	if _, err := c.allowFrom(); err != nil {
 		problem("allow_from", "%v", err)

@@ -21,11 +21,25 @@ import (
 )
 
 // newHandlers is everything this agent can do over RPC.
-func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Handler {
-	apacheHandler := apache.New(apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()})
-	nginxHandler := nginx.New(nginx.Options{Host: h, Operations: ops})
+func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinator) []handlers.Handler {
+	apacheOptions := apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()}
+	nginxOptions := nginx.Options{Host: h, Operations: ops}
+	systemOptions := system.Options{Host: h, Operations: ops}
+	serviceOptions := service.Options{Operations: ops}
+	if far.queryenv != nil {
+		apacheOptions.Certificates, nginxOptions.Certificates, systemOptions.Metrics = far.queryenv, far.queryenv, far.queryenv
+		apacheOptions.Sites, nginxOptions.Roles, serviceOptions.RoleParams = sites{far.queryenv}, roles{far.queryenv}, far.queryenv
+	}
+	if far.messages != nil {
+		systemOptions.Messages = far.messages
+	}
+	apacheHandler, nginxHandler := apache.New(apacheOptions), nginx.New(nginxOptions)
+	serviceOptions.Reconfigure = map[string]handlers.Method{
+		"app": apacheHandler.Methods()["reconfigure"],
+		"www": nginxHandler.Methods()["reconfigure"],
+	}
 	return []handlers.Handler{
-		system.New(system.Options{Host: h, Operations: ops}),
+		system.New(systemOptions),
 		operationrpc.New(ops),
 		apacheHandler,
 		nginxHandler,
@@ -34,10 +48,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry) []handlers.Han
 		postgresql.New(postgresql.Options{Host: h}),
 		deploy.New(deploy.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
 		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
-		service.New(service.Options{Operations: ops, Reconfigure: map[string]handlers.Method{
-			"app": apacheHandler.Methods()["reconfigure"],
-			"www": nginxHandler.Methods()["reconfigure"],
-		}}),
+		service.New(serviceOptions),
 	}
 }
 

@@ -25,7 +25,7 @@ func TestServiceReconfigureDrivesBothWebServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := newTable(newHandlers(h.Host, DefaultConfig(), ops))
+	table, err := newTable(newHandlers(h.Host, DefaultConfig(), ops, coordinator{}))
 	if err != nil {
 		t.Fatal(err)
 	}

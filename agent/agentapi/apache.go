@@ -71,7 +71,7 @@ type VHost struct {
 // Effects: every file of the vhost directory; one reload for all
 // Source:  spec agent-web 2.5
 type ReconfigureVHostsParams struct {
-	VHosts          []VHost `json:"vhosts"`                      // [] removes all
+	VHosts          []VHost `json:"vhosts"`                      // [] removes all; null asks the coordinator for the list
 	Reload          *Bool   `json:"reload,omitempty"`            // default true
 	RollbackOnError *Bool   `json:"rollback_on_error,omitempty"` // accepted; a failed call always leaves the old set
 	Async           *Bool   `json:"async,omitempty"`             // default true

@@ -20,6 +20,7 @@ type Options struct {
 	PrivateDir   string           // holds vhosts/ and keys/; "" means web.PrivateDir
 	Closed       []string         // more directories that no document root or log may lie in: the agent's state and keys
 	Certificates web.Certificates // where certificates come from that are not on this host; nil means nowhere
+	Sites        Sites            // the virtual hosts of a reconfigure without a list; nil means that it is refused
 	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
 	StatusAddr   string           // where Apache answers on loopback, for statistics; "" means 127.0.0.1:80
 	// Settle is how long a reload is watched on a host that shows neither Apache's processes nor its log; 0 means 1 s.
@@ -33,6 +34,7 @@ type Service struct {
 	privateDir   string
 	closed       []string // directories that no document root or log may lie in, besides the system's
 	certificates web.Certificates
+	sites        Sites
 	operations   Operations
 	statusAddr   string
 	settle       time.Duration
@@ -50,7 +52,7 @@ var _ interface {
 // New builds the service; it touches nothing.
 func New(o Options) *Service {
 	s := &Service{
-		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, operations: o.Operations, statusAddr: o.StatusAddr, settle: o.Settle,
+		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, certificates: o.Certificates, sites: o.Sites, operations: o.Operations, statusAddr: o.StatusAddr, settle: o.Settle,
 		log: o.Host.Log().With("handler", "apache"),
 	}
 	if s.privateDir == "" {

@@ -16,7 +16,12 @@ type Operations interface {
 	Start(ctx context.Context, t operation.Task) (any, error)
 }
 
-// Reconfigure makes the set of virtual hosts exactly the given list, all or nothing: a failed call leaves the old set on
+// Sites is the coordinator's list of the virtual hosts of this host.
+type Sites interface {
+	VHosts(ctx context.Context) ([]agentapi.VHost, error)
+}
+
+// Reconfigure makes the set of virtual hosts exactly the given list, or the coordinator's without one, all or nothing: a failed call leaves the old set on
 // disk and served, also when the caller asked for no rollback.
 //
 // Result:  operation id; without Async the paths of the files, in the order of the list
@@ -24,7 +29,7 @@ type Operations interface {
 // Effects: every file of the vhost directory; one test and one reload for all
 // Source:  spec agent-web 2.5
 func (s *Service) Reconfigure(ctx context.Context, p agentapi.ReconfigureVHostsParams) (any, error) {
-	if p.VHosts == nil {
+	if p.VHosts == nil && s.sites == nil {
 		return nil, agentapi.Errorf(agentapi.KindUnsupported, "ValueError", "this agent has nowhere to get a list of virtual hosts from: give vhosts, [] for none")
 	}
 	async := p.Async.Or(true)
@@ -41,6 +46,12 @@ func (s *Service) Reconfigure(ctx context.Context, p agentapi.ReconfigureVHostsP
 }
 
 func (s *Service) reconfigure(ctx context.Context, p agentapi.ReconfigureVHostsParams) ([]string, error) {
+	if p.VHosts == nil {
+		var err error
+		if p.VHosts, err = s.sites.VHosts(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var names []string
 	var templates [][]line
 	for i, v := range p.VHosts {

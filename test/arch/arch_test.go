@@ -116,6 +116,7 @@ var rules = []rule{
 		return i == "handlers" || i == "handlers/host" || i == "handlers/web" || i == "agent/agentapi" || i == "agent/operation" || under(i, importer)
 	}, "a handler knows its own service; two that need the same thing get it from host"},
 	{in("agent/agentclient", "agent/rpcserver"), only("agent/agentapi", "agent/internal", "crypto"), "the wire is handed its methods; it never reaches for a handler"},
+	{in("agent/queryenv", "agent/message"), only("agent/agentapi", "crypto"), "what the agent asks and tells its coordinator needs no handler"},
 	{in("agent/operation", "agent/metrics"), only("agent/agentapi", "agent/operation", "handlers/host", "systemd"), "what the agent keeps itself needs no handler"},
 	{in("crypto", "systemd", "agent/agentapi", "agent/internal"), func(importer, i string) bool { return under(i, importer) },
 		"the lowest packages need nothing of ours, so anything may use them"},
