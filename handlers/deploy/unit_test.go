@@ -708,6 +708,8 @@ func TestFetchReleaseRefuses(t *testing.T) {
 		"no certificate":     {with(func(b *agentapi.Blob) { b.CACert = "x" }), agentapi.KindInvalid},
 		"no archive":         {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put([]byte("x"))}, agentapi.KindInvalid},
 		"a link out of it":   {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "l", kind: '2', target: "/etc/shadow"}))}, agentapi.KindInvalid},
+		"a link by another":  {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "a", kind: '2', target: "b"}, file{name: "b", kind: '2', target: "/etc/shadow"}))}, agentapi.KindInvalid},
+		"a link in a circle": {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "a", kind: '2', target: "b"}, file{name: "b", kind: '2', target: "a"}))}, agentapi.KindInvalid},
 		"a link over /usr":   {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "l", kind: '2', target: "/usr/../etc/shadow"}))}, agentapi.KindInvalid},
 		"behind a link":      {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "l", kind: '2', target: "/usr/bin"}, file{name: "l/x"}))}, agentapi.KindInvalid},
 		"other content":      {agentapi.FetchReleaseParams{App: "shop", Release: 2, Source: good}, agentapi.KindConflict},
@@ -727,7 +729,8 @@ func TestFetchReleaseRefuses(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, before)
 	}
 	t.Run("a link to the distribution's interpreter is right", func(t *testing.T) {
-		p := agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: ".venv/bin/python3", kind: '2', target: "/usr/bin/python3"}, file{name: "b", kind: '2', target: "app"}, file{name: "app"}))}
+		p := agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: ".venv/bin/python", kind: '2', target: "python3"},
+			file{name: ".venv/bin/python3", kind: '2', target: "/usr/bin/python3"}, file{name: "b", kind: '2', target: "app"}, file{name: "app"}))}
 		for range 2 {
 			must[handlers.Null](t)(s.FetchRelease(t.Context(), p))
 		}

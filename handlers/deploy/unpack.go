@@ -194,11 +194,27 @@ func (u *unpacker) checkLinks() error {
 		if !within {
 			continue
 		}
-		if _, err := u.root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := u.root.Stat(name); err != nil && !errors.Is(err, fs.ErrNotExist) && !u.endsInSystemFile(name) {
 			return invalid("link %.200q leads out of the archive, or nowhere", name)
 		}
 	}
 	return nil
+}
+
+// endsInSystemFile follows links of the archive from one to the next: a virtual environment's python is a link to its
+// python3, which is one to the distribution's.
+func (u *unpacker) endsInSystemFile(name string) bool {
+	for range 40 { // as many as Linux follows
+		target, err := u.root.Readlink(name)
+		if err != nil {
+			return false
+		}
+		name = path.Join(path.Dir(name), target)
+		if within, link := u.links[name]; !link || !within {
+			return link
+		}
+	}
+	return false
 }
 
 // fileError tells the archive's mistakes (a name twice, a file where a directory is) from the host's.
