@@ -78,7 +78,7 @@ type task struct {
 	binds    []string
 	env      map[string]agentapi.Secret
 	argv     []string
-	slice    string   // "" means one of its own below reeve.slice
+	slice    string   // "" means reeve.slice itself
 	limits   []string // properties
 	timeout  time.Duration
 	line     func(string) // each line of its output as it comes
@@ -100,7 +100,7 @@ func (s *Service) runAs(ctx context.Context, t task) (code int, err error) {
 		return 0, err
 	}
 	if t.slice == "" {
-		t.slice = "reeve-run.slice"
+		t.slice = "reeve.slice"
 	}
 	args := []string{"--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--unit=" + unit, "--slice=" + t.slice,
 		"--description=A command of app " + t.app.App}
