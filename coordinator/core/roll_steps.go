@@ -252,7 +252,7 @@ func (c *Core) startUnits(ctx context.Context, run *operation.Run) error {
 		return c.updateUnit(ctx, u.ID, func(u *AppUnit) { u.State, u.SeenAt = UnitStarted, c.now() })
 	})
 	if err != nil && !operation.Temporary(err) {
-		c.say(ctx, run, app.ID, PublicError("", err))
+		return errors.Join(err, c.logApp(ctx, app.ID, PublicError("", err)))
 	}
 	return err
 }
@@ -312,7 +312,7 @@ func (c *Core) startUnit(ctx context.Context, app App, rel Release, u AppUnit) e
 // unitFailure tells the owner of an app what its unit said when it did not come up: that is theirs to know.
 func unitFailure(err error) error {
 	if e, ok := errors.AsType[*agentapi.Error](err); ok && (e.Kind == agentapi.KindInvalid || e.Class == "UnitError" || e.Class == "BuildError") {
-		return Wrap(Invalid, ObjUnit, err, "%s", e.Text)
+		return Errorf(Invalid, ObjUnit, "%s", e.Text)
 	}
 	return classified(err, Internal, ObjUnit, "start the unit")
 }
@@ -540,7 +540,7 @@ func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
 	}
 	if err != nil {
 		if err = buildFailure(err); !operation.Temporary(err) {
-			c.say(ctx, run, app.ID, PublicError("", err))
+			return errors.Join(err, c.logApp(ctx, app.ID, PublicError("", err)))
 		}
 		return err
 	}
@@ -550,7 +550,7 @@ func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
 
 func buildFailure(err error) error {
 	if e, ok := errors.AsType[*agentapi.Error](err); ok && e.Kind == agentapi.KindInvalid {
-		return Wrap(Invalid, ObjRelease, err, "%s", e.Text)
+		return Errorf(Invalid, ObjRelease, "%s", e.Text)
 	}
 	return classified(err, Internal, ObjRelease, "build the release")
 }

@@ -202,7 +202,14 @@ func (f *Files) Delete(sum string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return nil
+	os.Remove(filepath.Dir(path)) // fails as long as it has other files
+	names, err := os.ReadDir(f.path("accepted"))
+	for _, n := range names {
+		if got, rerr := os.ReadFile(f.path("accepted", n.Name())); rerr == nil && string(got) == sum {
+			err = errors.Join(err, os.Remove(f.path("accepted", n.Name())))
+		}
+	}
+	return err
 }
 
 // Prefix is the path under which hosts reach files.

@@ -98,6 +98,9 @@ func TestAHostWritesAndReadsFiles(t *testing.T) {
 	if err := f.Delete(sum); err != nil {
 		t.Errorf("deleted twice: %v", err)
 	}
+	if left, err := filepath.Glob(filepath.Join(f.Dir, "*", "*")); err != nil || len(left) > 0 {
+		t.Errorf("got %q left (%v) of a deleted file, want nothing", left, err)
+	}
 	if _, err := f.Lend(core.Node{}, sum); core.KindOf(err) != core.NotFound {
 		t.Errorf("got %v for a deleted file, want not_found", err)
 	}
