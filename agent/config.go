@@ -42,6 +42,7 @@ type Config struct {
 	MetricsUnits     []string `yaml:"metrics_units"`      // units of systemd whose state is shown; empty means those the agent drives
 
 	StateDir  string `yaml:"state_dir"`
+	BackupDir string `yaml:"backup_dir"` // backups of databases, for root only
 	LogLevel  string `yaml:"log_level"`  // debug, info, warn or error
 	LogFormat string `yaml:"log_format"` // text or json
 }
@@ -71,6 +72,7 @@ func DefaultConfig() Config {
 		MaxConnections: 256,
 		MetricsListen:  ":9810",
 		StateDir:       "/var/lib/reeve-agent",
+		BackupDir:      "/var/backups/reeve",
 		LogLevel:       "info",
 		LogFormat:      "text",
 	}
@@ -165,6 +167,7 @@ func (c *Config) fromEnvironment(getenv func(string) string) error {
 		"METRICS_WEB_CONFIG": setText(&c.MetricsWebConfig),
 		"METRICS_UNITS":      setList(&c.MetricsUnits),
 		"STATE_DIR":          setText(&c.StateDir),
+		"BACKUP_DIR":         setText(&c.BackupDir),
 		"LOG_LEVEL":          setText(&c.LogLevel),
 		"LOG_FORMAT":         setText(&c.LogFormat),
 	} {
@@ -247,6 +250,9 @@ func (c *Config) Validate() error {
 	if c.StateDir == "" {
 		problem("state_dir", "it is empty")
 	}
+	if !filepath.IsAbs(c.BackupDir) {
+		problem("backup_dir", "it is no absolute path")
+	}
 	if _, err := c.logLevel(); err != nil {
 		problem("log_level", "%q is not debug, info, warn or error", c.LogLevel)
 	}
@@ -264,9 +270,9 @@ func nonEmpty(s string) []string {
 	return []string{s}
 }
 
-// closedDirs hold what only the agent may read: its state and its keys.
+// closedDirs hold what only the agent may read: its state, its keys and the backups it makes.
 func (c *Config) closedDirs() []string {
-	dirs := []string{c.StateDir}
+	dirs := []string{c.StateDir, c.BackupDir}
 	for _, key := range []string{c.KeyFile, c.TLS.KeyFile} {
 		if key != "" {
 			dirs = append(dirs, filepath.Dir(key))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/reeve-paas/reeve/agent/metrics"
@@ -26,28 +27,34 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 	nginxOptions := nginx.Options{Host: h, Operations: ops}
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
+	storageHandler := storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir})
+	postgresqlOptions := postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir}
 	if far.queryenv != nil {
 		apacheOptions.Certificates, nginxOptions.Certificates, systemOptions.Metrics = far.queryenv, far.queryenv, far.queryenv
 		apacheOptions.Sites, nginxOptions.Roles, serviceOptions.RoleParams = sites{far.queryenv}, roles{far.queryenv}, far.queryenv
 	}
 	if far.messages != nil {
-		systemOptions.Messages = far.messages
+		systemOptions.Messages, postgresqlOptions.Messages = far.messages, far.messages
 	}
 	apacheHandler, nginxHandler := apache.New(apacheOptions), nginx.New(nginxOptions)
+	mysqlHandler, postgresqlHandler := mysql.New(mysql.Options{Host: h}), postgresql.New(postgresqlOptions)
 	serviceOptions.Reconfigure = map[string]handlers.Method{
 		"app": apacheHandler.Methods()["reconfigure"],
 		"www": nginxHandler.Methods()["reconfigure"],
+	}
+	serviceOptions.Presets = map[string]service.Presets{
+		"mysql2": mysqlHandler, "percona": mysqlHandler, "mariadb": mysqlHandler, "postgresql": postgresqlHandler,
 	}
 	return []handlers.Handler{
 		system.New(systemOptions),
 		operationrpc.New(ops),
 		apacheHandler,
 		nginxHandler,
-		mysql.New(mysql.Options{Host: h}),
+		mysqlHandler,
 		mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}),
-		postgresql.New(postgresql.Options{Host: h}),
+		postgresqlHandler,
 		deploy.New(deploy.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
-		storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}),
+		storageHandler,
 		service.New(serviceOptions),
 	}
 }
@@ -56,8 +63,12 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates) []metrics.Collector {
 	names := c.MetricsUnits
 	if len(names) == 0 {
-		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit}
+		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit, h.Layout().MongoDBUnit}
+		if cluster, ok := h.PostgreSQL(); ok {
+			names = append(names, cluster.Unit)
+		}
 	}
+	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
 	return []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
@@ -69,6 +80,15 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		metrics.Network{Host: h},
 		metrics.Unit{Source: units, Units: names},
 		metrics.Operation{Registry: ops},
+		metrics.PostgreSQL{Stats: func(ctx context.Context) (metrics.PostgreSQLStats, bool, error) {
+			s, ok, err := pg.Stats(ctx)
+			return metrics.PostgreSQLStats(s), ok, err
+		}},
+		metrics.MySQL{Stats: func(ctx context.Context) (metrics.MySQLStats, bool, error) {
+			s, ok, err := maria.Stats(ctx)
+			return metrics.MySQLStats(s), ok, err
+		}},
+		metrics.MongoDB{Up: mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}).Up},
 	}
 }
 

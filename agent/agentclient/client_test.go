@@ -203,6 +203,14 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 		}},
 		{"/mysql", "list_users", "{}", []agentapi.DatabaseUser{{Name: "u"}}, func() (any, error) { return c.MySQL().ListUsers(ctx) }},
 		{"/mysql", "reset_password", "{}", agentapi.Secret("p"), func() (any, error) { return c.MySQL().ResetPassword(ctx, agentapi.ResetPasswordParams{}) }},
+		{"/postgresql", "replication_status", "{}", agentapi.ReplicationStatus{Slave: &agentapi.ReplicationRole{Up: true, Delay: agentapi.Ptr(3)}}, func() (any, error) {
+			return c.PostgreSQL().ReplicationStatus(ctx)
+		}},
+		{"/postgresql", "create_backup", "{}", "id", func() (any, error) { return c.PostgreSQL().CreateBackup(ctx) }},
+		{"/postgresql", "create_databundle", "{}", "id", func() (any, error) { return c.PostgreSQL().CreateDataBundle(ctx) }},
+		{"/postgresql", "grow_volume", `{"volume":{"id":"v"},"growth":{"size":2}}`, map[string]json.RawMessage{"id": json.RawMessage(`"w"`)}, func() (any, error) {
+			return c.PostgreSQL().GrowVolume(ctx, json.RawMessage(`{"id":"v"}`), json.RawMessage(`{"size":2}`))
+		}},
 		{"/mongodb", "enable_mms", `{"api_key":"k","secret_key":"g"}`, agentapi.MMSResult{Status: "Ok"}, func() (any, error) {
 			return c.MongoDB().EnableMMS(ctx, agentapi.EnableMMSParams{APIKey: "k", SecretKey: "g"})
 		}},

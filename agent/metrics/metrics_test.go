@@ -61,6 +61,14 @@ func all(t testing.TB, h *host.Host) []metrics.Collector {
 	return []metrics.Collector{
 		metrics.CPU{Host: h}, metrics.Memory{Host: h}, metrics.Load{Host: h}, metrics.Disk{Host: h}, metrics.Filesystem{Host: h}, metrics.Volume{Host: h},
 		metrics.Network{Host: h}, metrics.NewSelf("1.2.3"), units, metrics.Operation{Registry: registry},
+		metrics.PostgreSQL{Stats: func(context.Context) (metrics.PostgreSQLStats, bool, error) {
+			return metrics.PostgreSQLStats{Up: true, Standby: true, Lag: 1.5, Connections: 3, MaxConnections: 100, Commits: 70, Rollbacks: 2,
+				DatabaseBytes: map[string]float64{"shop": 7 << 20, "app": 8 << 20}}, true, nil
+		}},
+		metrics.MySQL{Stats: func(context.Context) (metrics.MySQLStats, bool, error) {
+			return metrics.MySQLStats{Up: true, Connections: 4, MaxConnections: 151, Queries: 1000, SlowQueries: 1}, true, nil
+		}},
+		metrics.MongoDB{Up: func(context.Context) (bool, bool) { return false, true }},
 	}
 }
 
@@ -151,5 +159,28 @@ func TestThisHost(t *testing.T) {
 	text := scrape(t, metrics.New(nil, all(t, host.New(host.Options{}))...))
 	if strings.Contains(text, "reeve_scrape_collector_success{collector=\"cpu\"} 0") || !strings.Contains(text, `reeve_cpu_time_seconds_total{cpu="0",mode="idle"}`) {
 		t.Errorf("the CPU collector failed here:\n%s", text)
+	}
+}
+
+func TestDatabasesThatAreDownOrMissing(t *testing.T) {
+	down := scrape(t, metrics.New(nil,
+		metrics.PostgreSQL{Stats: func(context.Context) (metrics.PostgreSQLStats, bool, error) {
+			return metrics.PostgreSQLStats{}, true, nil
+		}},
+		metrics.MySQL{Stats: func(context.Context) (metrics.MySQLStats, bool, error) { return metrics.MySQLStats{}, true, nil }}))
+	for _, want := range []string{"reeve_postgresql_up 0\n", "reeve_mysql_up 0\n", `reeve_scrape_collector_success{collector="postgresql"} 1`} {
+		if !strings.Contains(down, want) {
+			t.Errorf("a server that is down: no %q in\n%s", want, down)
+		}
+	}
+	missing := scrape(t, metrics.New(nil,
+		metrics.PostgreSQL{Stats: func(context.Context) (metrics.PostgreSQLStats, bool, error) {
+			return metrics.PostgreSQLStats{}, false, nil
+		}},
+		metrics.MongoDB{Up: func(context.Context) (bool, bool) { return false, false }}))
+	for _, not := range []string{"reeve_postgresql_", "reeve_mongodb_"} {
+		if strings.Contains(missing, not) || strings.Contains(down, "reeve_mysql_connections") {
+			t.Errorf("a server that is not there shows %s:\n%s", not, missing)
+		}
 	}
 }

@@ -50,6 +50,15 @@ type PowerCloud interface {
 	StartNode(ctx context.Context, id string) error
 }
 
+// VersionedCloud is a Cloud that tells at once whether its nodes are what they were, so that a list which callers poll need
+// not be made again.
+type VersionedCloud interface {
+	Cloud
+	// NodesVersion is another number after every change of what Nodes returns, by the time the call that changes it ends, and
+	// never one that it was before.
+	NodesVersion() uint64
+}
+
 // ResizeCloud is a Cloud that changes the size of nodes that exist (CloudInfo.Resize).
 type ResizeCloud interface {
 	Cloud

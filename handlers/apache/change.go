@@ -172,7 +172,7 @@ func (s *Service) stageFiles(st *host.Staged, names []string, ch change) ([]stri
 		files[f.name] = staged
 	}
 	for _, name := range ch.del {
-		if put[name] {
+		if _, there := files[name]; put[name] || !there { // named twice, or not there
 			continue
 		}
 		if err := st.Remove(path.Join(s.vhostDir(), name)); err != nil {

@@ -342,6 +342,16 @@ func TestConformanceUpdateAndDelete(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("25: one that is named twice is deleted once", func(t *testing.T) {
+		a.create("twice.test", a.port)
+		ref := agentapi.VHostRef{Hostname: "twice.test", Port: text(a.port)}
+		if _, err := a.DeleteVHosts(t.Context(), agentapi.DeleteVHostsParams{VHosts: []agentapi.VHostRef{ref, ref}}); err != nil {
+			t.Error(err)
+		}
+		if got := a.body("twice.test"); got != "default site" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("26: deleting what is not there, or nothing, is null", func(t *testing.T) {
 		for _, list := range []string{`[["nope", 80]]`, `[]`} {
 			got, err := a.Methods()["delete_vhosts"].Call(t.Context(), []byte(`{"vhosts": `+list+`}`))

@@ -1,5 +1,5 @@
 // Package apache manages Apache's name-based virtual hosts and its service: the namespace apache, alias app
-// (spec agent-web 2). Tested with httpd 2.4 of Debian 12.
+// (spec agent-web 2). Tested with httpd 2.4 of Debian 12, laid out as Debian lays it out and as Red Hat does.
 //
 // Methods: create_vhost, update_vhost, delete_vhosts, reconfigure, list_served_virtual_hosts, set_default_ssl_certificate,
 // get_webserver_statistics, enable_mod_ssl, configtest, start_service, stop_service, restart_service, reload_service,
@@ -23,6 +23,9 @@
 // Where it differs from the old agent, besides what spec agent-web marks [D]: the packaged TLS site (default-ssl) is
 // touched only by set_default_ssl_certificate; allow_port opens no firewall, since the agent manages none; a failed reconfigure is always taken back, also with
 // rollback_on_error false; include of the virtual hosts is a file of our own, where the old one edited apache2.conf.
+//
+// On Red Hat the packaged plain site is the main server and no virtual host. httpd then answers unknown names with the first
+// virtual host of a port, which may be one of ours.
 //
 // A virtual host on a port that nobody else declares carries its own Listen, in a guard that lets several files share the
 // port. So each file is complete by itself: there is no second file that a kill could leave out of step.

@@ -210,6 +210,9 @@ func checkOpen(l line, open []line) error {
 }
 
 func checkDirective(l line, open []line) error {
+	if strings.HasPrefix(l.name, "<") { // httpd looks behind the quotes before it looks for sections
+		return parseError(l.number, "the name of a section may not be quoted")
+	}
 	if l.is(forbidden...) {
 		return parseError(l.number, "%s is not allowed in a virtual host", l.name)
 	}

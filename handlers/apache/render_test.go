@@ -142,6 +142,8 @@ func TestParseTemplateRefuses(t *testing.T) {
 		"Listen hidden by a continuation":  host("Lis\\\nten 81"),
 		"Listen behind a form feed":        host("Listen\f81"),
 		"Listen in quotes":                 host("'Listen' 81"),
+		"a close in quotes":                host("\"</VirtualHost>\"\nServerTokens Full"),
+		"an open in quotes":                host("'<Directory' /x>"),
 		"a piped log":                      host(`CustomLog "|/bin/sh -c id" common`),
 		"a NUL":                            host("ServerName a\x00b"),
 		"more than 256 KiB":                host(strings.Repeat("#", maxTemplate)),

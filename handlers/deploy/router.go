@@ -43,6 +43,8 @@ func (s *Service) PrepareRouter(ctx context.Context, _ handlers.NoParams) (_ han
 	defer rollback(c, &err)
 	link := path.Join(dir, "sites-enabled/default")
 	if target, err := os.Readlink(s.host.Path(link)); err == nil && path.Base(path.Dir(target)) == "sites-available" {
+		// Who listed the directory opens what it found there.
+		s.host.AwaitReaders(host.Readers{File: layout.NginxConf, Programs: []string{path.Base(layout.NginxBin)}})
 		if err := s.host.Remove(link); err != nil {
 			return handlers.Null{}, err
 		}

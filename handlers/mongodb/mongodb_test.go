@@ -487,7 +487,13 @@ func TestRefusals(t *testing.T) {
 		if status := must[int](t)(b.ServiceStatus(ctx, handlers.NoParams{})); status != 3 {
 			t.Errorf("got status %d", status)
 		}
+		if up, ok := b.Up(ctx); up || !ok {
+			t.Errorf("up is %t, installed %t", up, ok)
+		}
 		do(t)(b.StartService(ctx, agentapi.ReasonParams{}))
+		if up, ok := b.Up(ctx); !up || !ok {
+			t.Errorf("up is %t, installed %t", up, ok)
+		}
 		if status := must[int](t)(b.ServiceStatus(ctx, handlers.NoParams{})); status != 0 {
 			t.Errorf("got status %d", status)
 		}

@@ -2,6 +2,7 @@ package mongodb
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -93,6 +94,17 @@ func (s *Service) waitUntilReady(ctx context.Context) error {
 func (s *Service) answers(ctx context.Context) error {
 	address, err := s.address()
 	if err != nil {
+		return err
+	}
+	return s.answersAt(ctx, address)
+}
+
+func (s *Service) answersAt(ctx context.Context, address string) error {
+	probe, err := (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", address) // the driver would go on trying
+	if err != nil {
+		return err
+	}
+	if err := probe.Close(); err != nil {
 		return err
 	}
 	c, err := dial(ctx, address, "") // who may do what is no matter here

@@ -159,9 +159,9 @@ func (s *Service) recover(ctx context.Context) error {
 	if err != nil || !undone {
 		return err
 	}
-	s.log.Warn("took back an interrupted change of where the database server listens")
+	s.log.Warn("took back a change of the database server's configuration that was interrupted")
 	state, err := s.host.Units().State(ctx, s.unit())
-	if err != nil || !state.Running() {
+	if err != nil || !state.Running() && state.Active != "failed" { // it may have died of the change
 		return err
 	}
 	return s.restart(ctx)

@@ -170,6 +170,12 @@ func TestRemoteUsers(t *testing.T) {
 	do(s.CreateUser(ctx, agentapi.CreateDatabaseUserParams{Name: "near", Password: "pw", Database: "d"}))
 	create := func() error { _, err := s.CreateUser(ctx, remote); return err }
 
+	t.Run("the figures for metrics", func(t *testing.T) {
+		st, ok, err := s.Stats(ctx)
+		if err != nil || !ok || !st.Up || st.MaxConnections != 151 || st.Queries == 0 || st.Connections < 0 || st.Connections > 2 { // those that end are counted for a moment
+			t.Errorf("got %+v %t %v", st, ok, err)
+		}
+	})
 	t.Run("each step that fails is undone", func(t *testing.T) {
 		before := c.state(t, s)
 		for n := 1; n < 4; n++ { // the test of the configuration, the restart; then the statements

@@ -18,13 +18,8 @@ type node struct {
 	close      int // offset of a block's closing brace
 }
 
-// name is the directive's name, "" for a comment.
-func (n *node) name() string {
-	if n.comment || len(n.args) == 0 {
-		return ""
-	}
-	return n.args[0]
-}
+// name is the directive's name without quotes, which nginx allows there too; "" for a comment.
+func (n *node) name() string { return n.arg(0) }
 
 // arg is an argument without its quotes, "" when there is none.
 func (n *node) arg(i int) string {

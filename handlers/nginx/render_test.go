@@ -156,7 +156,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzTemplate checks that no template reaches outside the block it is put into.
 func FuzzTemplate(f *testing.F) {
-	for _, seed := range []string{"add_header X y;", "server { a; }", "location / { }", "set $a ${;", "# x", "a \\", "a '}'", "} server {"} {
+	for _, seed := range []string{"add_header X y;", "\"server_name\" b.test;", "'location' / { }", "server { a; }", "location / { }", "set $a ${;", "# x", "a \\", "a '}'", "} server {"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -361,7 +361,7 @@ func parseTemplate(text string) ([]*node, error) {
 	}
 	for _, n := range nodes {
 		n.walk(func(n *node) {
-			name := unquote(n.name())
+			name := n.name()
 			if name == "load_module" || strings.Contains(name, "_by_lua") {
 				err = agentapi.Errorf(agentapi.KindInvalid, "ParseError", "%s is not allowed in a template", name)
 			}

@@ -220,15 +220,19 @@ func (s *Service) recover(ctx context.Context, c host.PostgreSQLCluster) error {
 	if err != nil || !undone {
 		return err
 	}
-	s.log.Warn("took back a change of who may connect to PostgreSQL that was interrupted")
+	s.log.Warn("took back a change of PostgreSQL's configuration that was interrupted")
 	srv, err := s.serverOf(c)
-	if err != nil {
-		return nil // it does not run
+	if err != nil { // it does not run; it may have died of the change
+		state, err := s.host.Units().State(ctx, c.Unit)
+		if err != nil || state.Active != "failed" {
+			return err
+		}
+		return s.restartUnit(ctx, c)
 	}
 	if err := srv.reload(ctx); err != nil {
 		return err
 	}
-	pending, err := srv.value(ctx, "SELECT 1 FROM pg_settings WHERE name = 'listen_addresses' AND pending_restart")
+	pending, err := srv.value(ctx, "SELECT 1 FROM pg_settings WHERE pending_restart LIMIT 1")
 	if err != nil || pending == "" {
 		return err
 	}

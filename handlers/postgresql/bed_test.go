@@ -2,6 +2,7 @@ package postgresql
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
@@ -36,9 +38,12 @@ type bed struct {
 	t    testing.TB
 	dir  string
 	host *host.Host
+	ops  *operation.Registry
 	port int
 	user host.User
 	faults
+	sent     messages
+	storage  Storage
 	accounts []string // what useradd, userdel and chpasswd were asked
 }
 
@@ -103,8 +108,36 @@ func newBed(t testing.TB) *bed {
 	b.host = host.New(host.Options{Units: (*bedUnits)(b), Runner: (*bedRunner)(b), Layout: &host.Layout{
 		Family: "debian", PostgreSQL: []host.PostgreSQLLayout{{
 			Dir: dir + "/etc", Conf: dir + "/etc/*/main", Data: dir + "/elsewhere/*", Bin: "/usr/lib/postgresql/*/bin", Unit: "postgresql@*-main.service"}}}})
-	b.Service = New(Options{Host: b.host, StartTimeout: 20 * time.Second})
+	b.ops = must[*operation.Registry](t)(operation.Open(operation.Options{Dir: filepath.Join(dir, "operations")}))
+	b.Service = b.newService()
 	return b
+}
+
+func (b *bed) newService() *Service {
+	return New(Options{Host: b.host, Operations: b.ops, Storage: b.storage, Messages: &b.sent, BackupDir: filepath.Join(b.dir, "backups"), StartTimeout: 20 * time.Second})
+}
+
+// messages keeps what was sent.
+type messages struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (m *messages) Send(_ context.Context, queue, name string, body any) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	text, err := json.Marshal(body)
+	m.list = append(m.list, queue+" "+name+" "+string(text))
+	return err
+}
+
+func (m *messages) last() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.list) == 0 {
+		return ""
+	}
+	return m.list[len(m.list)-1]
 }
 
 func (b *bed) must(err error) {
@@ -180,6 +213,10 @@ func (b *bed) write(name, text string) {
 func (b *bed) ctl(ctx context.Context, verb string, args ...string) error {
 	_, err := b.as(ctx, bin+"/pg_ctl", append([]string{verb, "-w", "-s", "-t", "30", "-D", b.data(), "-l", filepath.Join(b.dir, "log"),
 		"-o", "-c config_file=" + b.conf() + "/postgresql.conf"}, args...)...)
+	if err != nil {
+		text, _ := os.ReadFile(filepath.Join(b.dir, "log"))
+		err = fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
+	}
 	return err
 }
 

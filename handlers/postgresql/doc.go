@@ -3,6 +3,9 @@
 //	create_database drop_database list_databases        database.go, our own
 //	create_user drop_user list_users                    user.go, our own
 //	reset_password                                      reset.go
+//	replication_status                                  replication.go
+//	create_backup                                       backup.go
+//	create_databundle grow_volume                       volume.go
 //	start_service stop_service restart_service reload_service get_service_status    service.go
 //
 // The agent asks the server with its own psql, run as the user postgres over the unix socket, with the statements on
@@ -21,6 +24,9 @@
 // where it has none. They are changed through .reeve-staging beside them, and put back at the next start when the agent
 // was killed on the way. pg_hba.conf cannot be tested as a copy: the server's own view of the file in place,
 // pg_hba_file_rules, is asked before it is told to read it.
+//
+// A backup is pg_dump's plain text, made as postgres where Scalarizr used a role of its own for it; it is restored with psql
+// into an empty database, once the roles it names are there. Backups lie below the agent's backup_dir.
 //
 // Tested with PostgreSQL 15.
 package postgresql

@@ -218,8 +218,6 @@ func TestInterruptedChange(t *testing.T) {
 	}
 }
 
-func (b *bed) newService() *Service { return New(Options{Host: b.host}) }
-
 func TestResetPassword(t *testing.T) {
 	b := newBed(t)
 	ctx := t.Context()

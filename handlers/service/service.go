@@ -24,6 +24,9 @@ type Options struct {
 	// member "async". One that is missing is not installed on this host.
 	Reconfigure map[string]handlers.Method
 	RoleParams  RoleParams // nil: parameters must be sent
+	// Presets are the services whose configuration presets change, by behaviour; Manifests limits the options, nil not at all.
+	Presets   map[string]Presets
+	Manifests Manifests
 }
 
 // Service is the namespace.
@@ -39,7 +42,11 @@ func (s *Service) Namespaces() []string { return []string{"service"} }
 
 // Methods implements handlers.Handler.
 func (s *Service) Methods() map[string]handlers.Method {
-	return map[string]handlers.Method{"reconfigure": handlers.Func("reconfigure", s.Reconfigure)}
+	return map[string]handlers.Method{
+		"reconfigure": handlers.Func("reconfigure", s.Reconfigure),
+		"get_preset":  handlers.Reader("get_preset", s.GetPreset),
+		"set_preset":  handlers.Func("set_preset", s.SetPreset),
+	}
 }
 
 // behaviours are those that act, in the order in which they do: the site behind a proxy before the proxy.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/reeve-paas/reeve/coordinator/api"
@@ -44,6 +45,7 @@ type Dialect struct {
 	log    *slog.Logger
 	ttl    time.Duration
 	routes *routeNode
+	nodes  sync.Map // nodesKey -> nodesBody, of versioned clouds
 }
 
 // New builds the dialect.

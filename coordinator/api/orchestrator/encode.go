@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -25,28 +26,39 @@ var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, 
 var contentTypeJSON = []string{"application/json"}
 
 // answer sends a successful body.
-func (c *call) answer(write func(e *encoder)) { c.send(http.StatusOK, write) }
+func (c *call) answer(write func(e *encoder)) { c.send(http.StatusOK, write, nil) }
 
-// send writes an answer whose body is one object. write adds its members in sorted order.
-func (c *call) send(status int, write func(e *encoder)) {
+// plain says that the caller wants one line, as the original gives XMLHttpRequest.
+func (c *call) plain() bool {
+	with := c.r.Header["X-Requested-With"]
+	return len(with) > 0 && with[0] == "XMLHttpRequest"
+}
+
+// send writes an answer whose body is one object. write adds its members in sorted order; keep, which may be nil, gets a copy
+// of the body.
+func (c *call) send(status int, write func(e *encoder), keep func(body []byte)) {
 	e := encoders.Get().(*encoder)
-	e.buf, e.depth, e.first = e.buf[:0], 0, true
-	e.plain = false
-	if with := c.r.Header["X-Requested-With"]; len(with) > 0 && with[0] == "XMLHttpRequest" {
-		e.plain = true
-	}
+	e.buf, e.depth, e.first, e.plain = e.buf[:0], 0, true, c.plain()
 	e.open('{')
 	write(e)
 	e.close('}')
-	h := c.w.Header()
-	h["Content-Type"] = contentTypeJSON
-	h["Content-Length"] = []string{strconv.Itoa(len(e.buf))}
-	c.w.WriteHeader(status)
-	if c.r.Method != http.MethodHead {
-		_, _ = c.w.Write(e.buf) // the client may be gone; nobody is left to tell
+	c.write(status, e.buf)
+	if keep != nil {
+		keep(bytes.Clone(e.buf))
 	}
 	if cap(e.buf) <= 1<<20 { // one huge answer must not stay in memory for ever
 		encoders.Put(e)
+	}
+}
+
+// write sends a body that is complete.
+func (c *call) write(status int, body []byte) {
+	h := c.w.Header()
+	h["Content-Type"] = contentTypeJSON
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c.w.WriteHeader(status)
+	if c.r.Method != http.MethodHead {
+		_, _ = c.w.Write(body) // the client may be gone; nobody is left to tell
 	}
 }
 

@@ -134,7 +134,7 @@ func (c *call) fail(status int, message string) {
 		e.int("status_code", int64(status))
 		e.str("status_long_message", words.long)
 		e.str("status_short_message", words.short)
-	})
+	}, nil)
 }
 
 // notFound answers a path that no route matches: the one error with two keys only.
@@ -142,7 +142,7 @@ func (c *call) notFound() {
 	c.send(http.StatusNotFound, func(e *encoder) {
 		e.str("message", "Page not found")
 		e.str("status", "error")
-	})
+	}, nil)
 }
 
 // Fail writes a failure that the shared plumbing found, for api.Mount.

@@ -19,11 +19,21 @@ type testCloud struct {
 	info  core.CloudInfo
 	nodes []core.CloudNode
 	err   error
+
+	version *uint64 // not nil: the cloud is a core.VersionedCloud
+	listed  int
 }
+
+type versionedTestCloud struct{ *testCloud }
+
+func (c versionedTestCloud) NodesVersion() uint64 { return *c.version }
 
 func (c *testCloud) Info() core.CloudInfo { return c.info }
 
-func (c *testCloud) Nodes(context.Context) ([]core.CloudNode, error) { return c.nodes, c.err }
+func (c *testCloud) Nodes(context.Context) ([]core.CloudNode, error) {
+	c.listed++
+	return c.nodes, c.err
+}
 
 func (c *testCloud) Images(context.Context) ([]core.Image, error) {
 	return []core.Image{{ID: "1", Name: "Ubuntu 9.10"}}, c.err
@@ -57,6 +67,8 @@ func (c *testCore) CloudFor(_ context.Context, p core.Principal, name string) (c
 		return nil, core.Errorf(core.NotFound, core.ObjCloud, "there is no cloud of this name")
 	case p.Anonymous() && !cloud.info.Anonymous:
 		return nil, core.Errorf(core.Unauthenticated, core.ObjCloud, "this cloud needs a token")
+	case cloud.version != nil:
+		return versionedTestCloud{cloud}, nil
 	}
 	return cloud, nil
 }

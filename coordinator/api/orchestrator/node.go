@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"net/http"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -28,21 +29,49 @@ func stateNumber(s core.CloudNodeState) int64 {
 	return states[core.CloudUnknown]
 }
 
+// nodesKey names one body of a list of nodes, and nodesBody is what it was for a version of the cloud's nodes.
+type (
+	nodesKey struct {
+		cloud string
+		plain bool
+	}
+	nodesBody struct {
+		version uint64
+		body    []byte
+	}
+)
+
 func serveNodes(c *call) {
 	p, cloud, ok := c.open()
 	if !ok {
 		return
 	}
+	versioned, remembers := cloud.(core.VersionedCloud) // one in memory, which shows everybody the same
+	if !remembers {
+		c.listNodes(p, cloud, nil)
+		return
+	}
+	// The version is asked for first: what is kept under it is at least as new.
+	key, version := nodesKey{c.cloudName, c.plain()}, versioned.NodesVersion()
+	if kept, ok := c.d.nodes.Load(key); ok && kept.(nodesBody).version == version {
+		c.write(http.StatusOK, kept.(nodesBody).body)
+		return
+	}
+	c.listNodes(p, cloud, func(body []byte) { c.d.nodes.Store(key, nodesBody{version, body}) })
+}
+
+// listNodes answers with the cloud's nodes; keep, which may be nil, gets a copy of the body.
+func (c *call) listNodes(p core.Principal, cloud core.Cloud, keep func(body []byte)) {
 	nodes, err := c.d.core.Nodes(c.ctx(), p, c.cloudName)
 	if err != nil {
 		c.failWork(err)
 		return
 	}
 	info := cloud.Info()
-	c.answer(func(e *encoder) {
+	c.send(http.StatusOK, func(e *encoder) {
 		list(e, "nodes", nodes, func(e *encoder, n *core.CloudNode) { e.node(info, n) })
 		e.ok()
-	})
+	}, keep)
 }
 
 // node writes the members of one node.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -17,9 +18,14 @@ import (
 type Driver struct {
 	mu    sync.Mutex // protects the fields below
 	nodes []core.CloudNode
+
+	version atomic.Uint64 // counts changes of nodes
 }
 
-var _ core.Cloud = (*Driver)(nil)
+var _ core.VersionedCloud = (*Driver)(nil)
+
+// NodesVersion implements core.VersionedCloud.
+func (d *Driver) NodesVersion() uint64 { return d.version.Load() }
 
 // New makes a cloud with the two nodes that a dummy begins with.
 func New() *Driver {
@@ -101,6 +107,7 @@ func (d *Driver) CreateNode(_ context.Context, spec core.NodeSpec) (core.CloudNo
 	}
 	id := strconv.Itoa(len(d.nodes) + 1)
 	d.nodes = append(d.nodes, newNode(id, "127.0.0."+id, spec.Key))
+	d.version.Add(1)
 	return clone(d.nodes[len(d.nodes)-1]), nil
 }
 
@@ -113,6 +120,7 @@ func (d *Driver) RebootNode(_ context.Context, id string) error {
 		return core.Errorf(core.NotFound, core.ObjNode, "no node %q", id)
 	}
 	d.nodes[i].State = core.CloudRebooting
+	d.version.Add(1)
 	return nil
 }
 
@@ -122,6 +130,7 @@ func (d *Driver) DestroyNode(_ context.Context, id string) error {
 	defer d.mu.Unlock()
 	if i := d.indexLocked(id); i >= 0 {
 		d.nodes = slices.Delete(d.nodes, i, i+1)
+		d.version.Add(1)
 	}
 	return nil
 }

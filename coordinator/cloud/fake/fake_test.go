@@ -65,3 +65,22 @@ func TestARebootNeverEnds(t *testing.T) {
 		t.Errorf("got %s, want rebooting", n.State)
 	}
 }
+
+func TestEveryChangeIsAnotherVersion(t *testing.T) {
+	d := fake.New()
+	seen := map[uint64]bool{d.NodesVersion(): true}
+	for name, change := range map[string]func() error{
+		"create":  func() error { _, err := d.CreateNode(t.Context(), core.NodeSpec{}); return err },
+		"reboot":  func() error { return d.RebootNode(t.Context(), "1") },
+		"destroy": func() error { return d.DestroyNode(t.Context(), "2") },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if v := d.NodesVersion(); seen[v] {
+			t.Errorf("%s: version %d was there before", name, v)
+		} else {
+			seen[v] = true
+		}
+	}
+}

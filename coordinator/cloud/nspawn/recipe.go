@@ -49,7 +49,7 @@ func newRecipe(mirror string) recipe {
 		},
 		Packages: []string{
 			"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iproute2", "openssh-server", "ca-certificates", "curl", "procps", "netbase",
-			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server",
+			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server", "postgresql",
 			// What apps are built with and run on (handlers/deploy/platform). npm is left out: 167 MB in 360 packages.
 			"python3", "python3-pip", "python3-psycopg2", "python3-pymysql", "gunicorn", "nodejs", "node-pg", "node-mysql",
 			"ruby", "ruby-bundler", "ruby-rack", "ruby-webrick", "ruby-pg", "ruby-mysql2", "golang-1.19-go", "php-pgsql",
@@ -82,7 +82,7 @@ func newRecipe(mirror string) recipe {
 			"/usr/share/reeve/image":                     ImageID + "\n",
 		},
 		Target:  "multi-user.target",
-		Disable: []string{"apache2.service", "nginx.service", "mariadb.service", "mariadb.socket", "ssh.service"},
+		Disable: []string{"apache2.service", "nginx.service", "mariadb.service", "mariadb.socket", "postgresql.service", "ssh.service"},
 		Enable:  []string{"systemd-networkd.service", "ssh.socket"},
 		Mask: []string{
 			"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
