@@ -28,7 +28,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
 	storageHandler := storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir})
-	postgresqlOptions := postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir}
+	postgresqlOptions := postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir, Storage: volumesFor(storageHandler)}
 	if far.queryenv != nil {
 		apacheOptions.Certificates, nginxOptions.Certificates, systemOptions.Metrics = far.queryenv, far.queryenv, far.queryenv
 		apacheOptions.Sites, nginxOptions.Roles, serviceOptions.RoleParams = sites{far.queryenv}, roles{far.queryenv}, far.queryenv

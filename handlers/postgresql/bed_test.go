@@ -42,6 +42,7 @@ type bed struct {
 	port int
 	user host.User
 	faults
+	redHat   bool // configuration among the data, and no conf.d
 	sent     messages
 	storage  Storage
 	accounts []string // what useradd, userdel and chpasswd were asked
@@ -153,7 +154,13 @@ func (b *bed) own(path string) {
 	b.must(os.Chown(path, int(b.user.UID), int(b.user.GID)))
 }
 
-func (b *bed) conf() string { return filepath.Join(b.dir, "etc/15/main") }
+func (b *bed) conf() string {
+	if b.redHat {
+		return b.data()
+	}
+	return filepath.Join(b.dir, "etc/15/main")
+}
+
 func (b *bed) data() string { return filepath.Join(b.dir, "data") }
 
 // as runs a command as PostgreSQL's user.
@@ -260,7 +267,7 @@ func (u *bedUnits) do(ctx context.Context, verb, unit string) error {
 	if err := (*bed)(u).call(verb + " " + unit); err != nil {
 		return err
 	}
-	if unit != testUnit {
+	if unit != testUnit && !(*bed)(u).redHat || unit != "postgresql.service" && (*bed)(u).redHat {
 		return fmt.Errorf("unit %s not found", unit)
 	}
 	running := (*bed)(u).running()
@@ -307,6 +314,27 @@ func (b *bed) login(from, user, password, database string) (*pgx.Conn, error) {
 	return conn, err
 }
 
+// newRedHatBed is laid out as Red Hat's own packages do.
+func newRedHatBed(t testing.TB) *bed {
+	t.Helper()
+	b := newBed(t)
+	b.must(b.ctl(t.Context(), "stop", "-m", "immediate"))
+	settings := string(must[[]byte](t)(os.ReadFile(b.conf() + "/postgresql.conf")))
+	before, after, _ := strings.Cut(settings, "hba_file")
+	_, after, _ = strings.Cut(after, "\n")
+	settings, _, _ = strings.Cut(before+after, "include_dir")
+	_, settings, _ = strings.Cut(settings, "\n") // data_directory
+	b.must(os.RemoveAll(b.dir + "/etc"))
+	b.redHat = true
+	b.write("postgresql.conf", settings)
+	b.write("pg_hba.conf", "local   all   all   peer\nhost    all   all   127.0.0.1/32   ident\n")
+	b.must(b.ctl(t.Context(), "start"))
+	b.host = host.New(host.Options{Units: (*bedUnits)(b), Runner: (*bedRunner)(b), Layout: &host.Layout{
+		Family: "redhat", PostgreSQL: []host.PostgreSQLLayout{{Conf: b.data(), Data: b.data(), Bin: bin, Unit: "postgresql.service"}}}})
+	b.Service = b.newService()
+	return b
+}
+
 const (
 	here      = "127.0.0.1"
 	elsewhere = "127.0.0.7" // no address of this machine's interfaces, so for the server somebody else's
@@ -324,6 +352,12 @@ func (b *bed) state() string {
 	b.must(filepath.WalkDir(b.conf(), func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if b.redHat && path != b.data() && !strings.Contains(path, "conf") {
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
