@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/reeve-paas/reeve/agent/rpcserver"
 )
 
@@ -18,7 +17,8 @@ import (
 type metricsServer struct {
 	addr      string
 	allowFrom []netip.Prefix // source networks; empty means everyone
-	webConfig string
+	webConfig string         // path; "" means plain HTTP for everybody
+	web       *webConfig
 	handler   http.Handler
 	log       *slog.Logger
 	listener  net.Listener
@@ -33,7 +33,8 @@ const (
 
 // listen binds the address, so that a taken port or a wrong web config ends the start.
 func (m *metricsServer) listen(ctx context.Context) error {
-	if err := web.Validate(m.webConfig); err != nil {
+	var err error
+	if m.web, err = newWebConfig(m.webConfig); err != nil {
 		return fmt.Errorf("metrics web config: %w", err)
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", m.addr)
@@ -65,7 +66,7 @@ func (m *metricsServer) Run(ctx context.Context) error {
 		fmt.Fprintln(w, `<!doctype html><title>reeve-agent</title><a href="/metrics">Metrics</a>`)
 	})
 	server := &http.Server{
-		Handler:           mux,
+		Handler:           m.web.wrap(mux),
 		ReadHeaderTimeout: scrapeTimeout,
 		ReadTimeout:       2 * scrapeTimeout,
 		WriteTimeout:      answerTimeout,
@@ -82,9 +83,7 @@ func (m *metricsServer) Run(ctx context.Context) error {
 			server.Close()
 		}
 	})
-	none, noAddresses := false, []string{}
-	flags := &web.FlagConfig{WebListenAddresses: &noAddresses, WebSystemdSocket: &none, WebConfigFile: &m.webConfig}
-	err := web.Serve(m.listener, server, flags, slog.New(slog.DiscardHandler))
+	err := m.serve(server)
 	if !stop() {
 		<-stopped // Serve returns when the shutdown begins
 	}
@@ -92,4 +91,15 @@ func (m *metricsServer) Run(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("metrics server: %w", err)
+}
+
+func (m *metricsServer) serve(server *http.Server) error {
+	var err error
+	if server.TLSConfig, err = m.web.tlsConfig(); err != nil {
+		return err
+	}
+	if server.TLSConfig == nil {
+		return server.Serve(m.listener)
+	}
+	return server.ServeTLS(m.listener, "", "")
 }
