@@ -1,0 +1,409 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// sources are real small apps, one per platform. What they answer begins with "hello from <platform>".
+var sources = map[string]map[string]string{
+	"static": {"index.html": "hello from static\n"},
+	"php":    {"index.php": "<?php echo 'hello from php';\n"},
+	"python": {"Procfile": "web: python3 app.py\n", "app.py": `import os, subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        text, code = "hello from python " + os.environ.get("GREETING", "") + "\n", 200
+        if self.path.startswith("/sql?"):
+            run = subprocess.run(["psql", "-Atq", os.environ["DATABASE_URL"], "-c", "CREATE TABLE IF NOT EXISTS t (x text); INSERT INTO t VALUES ('row'); SELECT count(*) FROM t"],
+                capture_output=True, text=True)
+            text, code = (run.stdout, 200) if run.returncode == 0 else (run.stderr, 500)
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def log_message(self, *args):
+        print("asked for", self.path, flush=True)
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128 # the default of 5 is too short for a burst
+
+Server(("0.0.0.0", int(os.environ["PORT"])), App).serve_forever()
+`},
+	"nodejs": {"Procfile": "web: node app.js\n", "app.js": "require('http').createServer((q, r) => r.end('hello from nodejs\\n')).listen(process.env.PORT, '0.0.0.0');\n"},
+	"ruby": {"Procfile": "web: ruby app.rb\n", "app.rb": `require 'socket'
+server = TCPServer.new('0.0.0.0', ENV['PORT'].to_i)
+loop do
+  Thread.new(server.accept) do |c|
+    while (line = c.gets) && line != "\r\n"; end
+    c.write "HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\nhello from ruby\n"
+    c.close
+  end
+end
+`},
+	"go": {"go.mod": "module hello\n\ngo 1.19\n", "main.go": `package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello from go") })
+	panic(http.ListenAndServe("0.0.0.0:"+os.Getenv("PORT"), nil))
+}
+`},
+}
+
+// tsuruSite is a site as a team uses it: stock curl-like calls, git and ssh.
+type tsuruSite struct {
+	*site
+	token   string
+	gitPort int
+	key     string
+	work    string
+	router  string
+}
+
+func (s *tsuruSite) do(method, path, body string, want int) string {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.token != "" {
+		r.Header.Set("Authorization", "bearer "+s.token)
+	}
+	if method == "POST" && (strings.HasSuffix(path, "/quota") || strings.HasSuffix(path, "/rollback")) {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != want {
+		s.t.Fatalf("%s %s: got %d %q %v, want %d", method, path, answer.StatusCode, tail(string(data), 2000), err, want)
+	}
+	return string(data)
+}
+
+// git runs stock git with stock ssh in the directory of one app.
+func (s *tsuruSite) git(app string, args ...string) (string, error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = filepath.Join(s.work, app)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GIT_SSH_COMMAND=ssh -F /dev/null -p %d -o IdentitiesOnly=yes -o UserKnownHostsFile=%s/known -o StrictHostKeyChecking=accept-new -i %s", s.gitPort, s.work, s.key),
+		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.org", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.org", "GIT_CONFIG_GLOBAL=/dev/null", "SSH_AUTH_SOCK=")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// commit writes files and commits them; a repository is made at the first time.
+func (s *tsuruSite) commit(app string, files map[string]string) {
+	s.t.Helper()
+	dir := filepath.Join(s.work, app)
+	steps := [][]string{{"add", "-A"}, {"commit", "-qm", "more"}}
+	if _, err := os.Stat(dir); err != nil {
+		steps = append([][]string{{"init", "-q", "-b", "master"}, {"remote", "add", "tsuru", "git@127.0.0.1:" + app + ".git"}}, steps...)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, args := range steps {
+		if out, err := s.git(app, args...); err != nil {
+			s.t.Fatalf("git %q: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func (s *tsuruSite) push(app string) string {
+	s.t.Helper()
+	out, err := s.git(app, "push", "tsuru", "master")
+	if err != nil || !strings.Contains(out, "remote: OK") {
+		s.t.Fatalf("push %s: %v\n%s", app, err, out)
+	}
+	return out
+}
+
+type tsuruUnit struct{ Name, IP, Status string }
+
+func (s *tsuruSite) units(app string) []tsuruUnit {
+	s.t.Helper()
+	var got struct{ Units []tsuruUnit }
+	if err := json.Unmarshal([]byte(s.do("GET", "/apps/"+app, "", 200)), &got); err != nil {
+		s.t.Fatal(err)
+	}
+	return got.Units
+}
+
+func (s *tsuruSite) serves(app, want string) {
+	s.t.Helper()
+	if code, body := s.fetch(s.router, app+".apps.test", "/"); code != 200 || !strings.HasPrefix(body, want) {
+		s.t.Errorf("%s: got %d %q through the router, want %q", app, code, body, want)
+	}
+}
+
+// load asks for a page 200 times per second until stop, and counts what failed.
+type load struct {
+	mu     sync.Mutex // protects the fields below
+	asked  int
+	failed []string
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func (s *tsuruSite) load(app string) *load {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	l := &load{stop: cancel}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	l.wg.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			l.wg.Go(func() {
+				r, _ := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, "http://"+s.router+"/", nil)
+				r.Host = app + ".apps.test"
+				answer, err := client.Do(r)
+				why := ""
+				if err != nil {
+					why = err.Error()
+				} else {
+					_, _ = io.Copy(io.Discard, answer.Body)
+					answer.Body.Close()
+					if answer.StatusCode != 200 {
+						why = answer.Status
+					}
+				}
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				if l.asked++; why != "" {
+					l.failed = append(l.failed, time.Now().Format("15:04:05.000 ")+why)
+				}
+			})
+		}
+	})
+	return l
+}
+
+// since are the failures since the last look.
+func (l *load) since() (asked int, failed []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	asked, failed = l.asked, l.failed
+	l.failed = nil
+	return asked, failed
+}
+
+// TestTsuru is a team's life with the platform, on booted hosts: a router and two nodes that apps share.
+func TestTsuru(t *testing.T) {
+	gitPort, tlsPort := freePort(t), freePort(t)
+	t.Setenv("REEVE_LISTEN", fmt.Sprintf(":%d", tlsPort)) // hosts fetch releases from there
+	t.Setenv("REEVE_LISTEN_GIT", fmt.Sprintf("127.0.0.1:%d", gitPort))
+	s := &tsuruSite{site: newSite(t, 45), gitPort: gitPort, work: t.TempDir()}
+	s.start(0)
+	s.router = s.nodeWith("router").Address
+
+	s.do("POST", "/users", `{"email":"ann@example.org","password":"secret-1"}`, 200)
+	var login struct{ Token string }
+	if err := json.Unmarshal([]byte(s.do("POST", "/users/ann@example.org/tokens", `{"password":"secret-1"}`, 200)), &login); err != nil {
+		t.Fatal(err)
+	}
+	s.token = login.Token
+	s.do("POST", "/teams", `{"name":"reds"}`, 200)
+	s.key = filepath.Join(s.work, "id")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.key).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	public, err := os.ReadFile(s.key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.do("POST", "/users/keys", fmt.Sprintf(`{"key":%q}`, strings.TrimSpace(string(public))), 200)
+
+	for platform, files := range sources {
+		t.Run("a push of "+platform+" serves", func(t *testing.T) {
+			app := "my-" + platform
+			s.do("POST", "/apps", fmt.Sprintf(`{"name":%q,"platform":%q}`, app, platform), 200)
+			s.commit(app, files)
+			s.push(app)
+			s.serves(app, "hello from "+platform)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	load := s.load("my-python")
+	t.Cleanup(func() { load.stop(); load.wg.Wait() })
+	lossless := func(what string, do func(t *testing.T)) {
+		t.Run(what, do)
+		if _, failed := load.since(); len(failed) > 0 {
+			t.Errorf("%s: %d requests failed, the first ones: %q", what, len(failed), failed[:min(len(failed), 5)])
+		}
+	}
+	lossless("PostgreSQL is bound, and keeps a row", func(t *testing.T) {
+		s.do("POST", "/services/instances", `{"name":"rows","service_name":"postgresql"}`, 200)
+		s.await(3*time.Minute, "the database", func() (bool, string) {
+			state := s.do("GET", "/services/instances/rows/status", "", 200)
+			return strings.HasSuffix(state, "is up"), state
+		})
+		s.do("PUT", "/services/instances/rows/my-python", "", 200)
+		for want := 1; want <= 2; want++ {
+			if code, body := s.fetch(s.router, "my-python.apps.test", "/sql?"); code != 200 || strings.TrimSpace(body) != fmt.Sprint(want) {
+				t.Errorf("got %d %q, want %d rows", code, body, want)
+			}
+		}
+	})
+	lossless("four units on both nodes", func(t *testing.T) {
+		s.do("PUT", "/apps/my-python/units", "3", 200)
+		hosts := map[string]bool{}
+		for _, u := range s.units("my-python") {
+			hosts[u.IP] = true
+		}
+		if units := s.units("my-python"); len(units) != 4 || len(hosts) != 2 {
+			t.Errorf("got the units %v", units)
+		}
+	})
+	lossless("a change of the environment", func(t *testing.T) {
+		s.do("POST", "/apps/my-python/env", `{"GREETING":"again"}`, 200)
+		s.serves("my-python", "hello from python again")
+	})
+	lossless("a release that does not start is refused", func(t *testing.T) {
+		before := s.units("my-python")
+		s.commit("my-python", map[string]string{"Procfile": "web: python3 -c \"print('no such luck'); raise SystemExit(3)\"\n"})
+		out, err := s.git("my-python", "push", "tsuru", "master")
+		if err == nil || !strings.Contains(out, "no such luck") {
+			t.Errorf("got %v, %s, want a failure with the unit's last lines", err, out)
+		}
+		if after := s.units("my-python"); !slices.Equal(names(before), names(after)) {
+			t.Errorf("got the units %v, want %v", after, before)
+		}
+		s.commit("my-python", map[string]string{"Procfile": sources["python"]["Procfile"]})
+	})
+	lossless("a release, and back", func(t *testing.T) {
+		s.commit("my-python", map[string]string{"app.py": strings.Replace(sources["python"]["app.py"], "hello from", "hola from", 1)})
+		s.push("my-python")
+		s.serves("my-python", "hola from python")
+		if out := s.do("POST", "/apps/my-python/deploy/rollback", "image=v1", 200); !strings.HasSuffix(out, "\nOK\n") {
+			t.Errorf("got %q", out)
+		}
+		s.serves("my-python", "hello from python")
+	})
+	lossless("a swap, and back", func(t *testing.T) {
+		s.do("PUT", "/swap?app1=my-python&app2=my-nodejs&force=true", "", 200)
+		s.serves("my-nodejs", "hello from python")
+		s.serves("my-python", "hello from nodejs")
+		s.do("PUT", "/swap?app1=my-python&app2=my-nodejs&force=true", "", 200)
+	})
+	lossless("the log and a command", func(t *testing.T) {
+		if out := s.do("GET", "/apps/my-python/log?lines=50&source=app", "", 200); !strings.Contains(out, "asked for /") {
+			t.Errorf("got the log %s", tail(out, 500))
+		}
+		if out := s.do("POST", "/apps/my-python/run?once=true", "echo $TSURU_APPNAME; id -un", 200); !strings.HasPrefix(out, "my-python\n") || !strings.HasSuffix(out, "\nOK!\n") || strings.Contains(out, "root") {
+			t.Errorf("got %q", out)
+		}
+	})
+	t.Run("a lost host's units come back", func(t *testing.T) {
+		out := s.do("GET", "/services/postgresql", "", 200)
+		victim := ""
+		for _, n := range s.nodes() {
+			if slices.Contains(n.Roles, "pool") && !strings.Contains(out, n.Address) {
+				victim = n.Name
+			}
+		}
+		if victim == "" {
+			t.Fatalf("no node of the pool is without a database: %s", out)
+		}
+		s.kill(victim)
+		load.since() // those in flight
+		calm, last := 0, 0
+		s.await(2*time.Minute, "four units that serve, and two seconds without a failure", func() (bool, string) {
+			asked, failed := load.since()
+			if calm += asked - last; len(failed) > 0 {
+				calm = 0
+			}
+			last = asked
+			units := s.units("my-python")
+			up := slices.DeleteFunc(slices.Clone(units), func(u tsuruUnit) bool { return u.Status != "started" })
+			return len(units) == 4 && len(up) == 4 && calm >= 400, fmt.Sprint(units, calm, failed)
+		})
+		s.serves("my-python", "hello from python")
+	})
+	load.stop()
+	load.wg.Wait()
+	asked, _ := load.since()
+	t.Logf("%d requests were asked", asked)
+	t.Run("everything is removed", func(t *testing.T) {
+		s.do("DELETE", "/services/instances/rows/my-python", "", 200)
+		s.do("DELETE", "/services/instances/rows", "", 200)
+		for platform := range sources {
+			s.do("DELETE", "/apps/my-"+platform, "", 200)
+		}
+		s.await(3*time.Minute, "the apps' end", func() (bool, string) {
+			list := s.do("GET", "/apps", "", 200)
+			return strings.TrimSpace(list) == "[]", tail(list, 300)
+		})
+		for _, n := range s.nodes() {
+			if n.State != "running" || !slices.Contains(n.Roles, "pool") {
+				continue
+			}
+			for _, method := range []string{"deploy.list_units", "deploy.list_apps"} {
+				if out, err := s.command("node", "call", n.Name, method).Output(); err != nil || strings.TrimSpace(string(out)) != "[]" {
+					t.Errorf("%s on %s: got %s %v", method, n.Name, bytes.TrimSpace(out), err)
+				}
+			}
+		}
+	})
+}
+
+// kill ends a machine the hard way: its cloud's process that looks after it, and all in it.
+func (s *tsuruSite) kill(name string) {
+	s.t.Helper()
+	out, err := exec.Command("pgrep", "-f", "hostname="+name).Output()
+	if err != nil || strings.TrimSpace(string(out)) == "" {
+		s.t.Fatalf("no process of %s is found: %v", name, err)
+	}
+	for _, pid := range strings.Fields(string(out)) {
+		if err := exec.Command("kill", "-KILL", pid).Run(); err != nil {
+			s.t.Logf("kill %s: %v", pid, err)
+		}
+	}
+}
+
+func names(units []tsuruUnit) (all []string) {
+	for _, u := range units {
+		all = append(all, u.Name)
+	}
+	slices.Sort(all)
+	return all
+}
