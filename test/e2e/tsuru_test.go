@@ -345,8 +345,8 @@ func TestTsuru(t *testing.T) {
 			t.Fatalf("no node of the pool is without a database: %s", out)
 		}
 		s.kill(victim)
-		load.since() // those in flight
-		calm, last := 0, 0
+		last, _ := load.since() // those in flight
+		calm := 0
 		s.await(2*time.Minute, "four units that serve, and two seconds without a failure", func() (bool, string) {
 			asked, failed := load.since()
 			if calm += asked - last; len(failed) > 0 {
