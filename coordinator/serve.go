@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/reeve-paas/reeve/coordinator/agents"
 	"github.com/reeve-paas/reeve/coordinator/api"
+	"github.com/reeve-paas/reeve/coordinator/api/agent"
 	"github.com/reeve-paas/reeve/coordinator/api/enroll"
 	"github.com/reeve-paas/reeve/coordinator/api/gandi"
 	"github.com/reeve-paas/reeve/coordinator/api/orchestrator"
@@ -112,6 +114,7 @@ type coordinator struct {
 	server      *api.Server
 	director    *directorServer // nil: it does not listen
 	closeClouds func() error
+	gateways    map[string]netip.Addr // by cloud: where its nodes reach us before they have an address
 }
 
 func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coordinator, err error) {
@@ -129,6 +132,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if clouds, c.closeClouds, err = openClouds(ctx, cfg, log); err != nil {
 		return nil, err
 	}
+	c.gateways = gateways(clouds)
 	secret, err := sealedSecret(filepath.Join(cfg.DataDir, "ownership.key"), b.sealer)
 	if err != nil {
 		return nil, err
@@ -143,7 +147,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
-		HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
+		AgentConfig: c.agentConfig, HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -204,7 +208,9 @@ func (c *coordinator) agentURL(n core.Node) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+	if gateway, ok := c.gateways[n.Cloud]; ok && n.Address == "" && unspecified(host) { // it is not made yet
+		host = gateway.String()
+	} else if unspecified(host) {
 		way, err := net.Dial("udp", net.JoinHostPort(n.Address, "9")) // sends nothing
 		if err != nil {
 			return "", err
@@ -215,6 +221,12 @@ func (c *coordinator) agentURL(n core.Node) (string, error) {
 		}
 	}
 	return scheme + "://" + net.JoinHostPort(host, port), nil
+}
+
+// unspecified says that a listener's host names no address of its own.
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return ip == nil || ip.IsUnspecified()
 }
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {
@@ -242,6 +254,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 		orchestratorDialect.Mount(),
 		tsuruDialect.Mount(),
 		enroll.New(enrollment).Mount(),
+		agent.New(agent.Options{Core: c.core, Log: c.log}).Mount(),
 		api.Mount{Name: "own", Prefixes: []string{"/metrics", "/healthz"}, Uncapped: true, Quiet: true, Dialect: own{registry, c.store}},
 	)
 	if err != nil {

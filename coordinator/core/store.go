@@ -144,6 +144,10 @@ type Tx interface {
 	// samples are deleted with it.
 	PutSamples([]Sample) error
 
+	// NoteMessage remembers the id of a message of a node's agent, and says whether it was new. Ids go with the node.
+	NoteMessage(node NodeID, id string, at time.Time) (fresh bool, err error)
+	ForgetMessages(node NodeID, before time.Time) error
+
 	DeleteCredential(hash [32]byte) error
 	DeleteSSHKey(num int64) error
 	DeleteTeam(name string) error

@@ -128,6 +128,9 @@ func (s *Service) apply(ctx context.Context, behaviour string, raw json.RawMessa
 	if err := json.Unmarshal(raw, &params); err != nil {
 		return agentapi.Errorf(agentapi.KindInvalid, "TypeError", "'behavior_params.%s' is invalid, a mapping is expected", behaviour)
 	}
+	if params == nil { // null: everything is the method's default
+		params = map[string]json.RawMessage{}
+	}
 	params["async"] = json.RawMessage("false")
 	body, err := json.Marshal(params)
 	if err != nil {

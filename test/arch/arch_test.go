@@ -97,6 +97,7 @@ var rules = []rule{
 		return i == "coordinator/api" || under(i, own, "coordinator/auth", "coordinator/core") || i == "coordinator/operation"
 	}, "a dialect translates: what it needs it gets from core (whose operations are operation.Record), never from a store, a cloud or another dialect"},
 	{is("coordinator/api/enroll"), only("coordinator/api", "coordinator/core"), "enrolment translates, as a dialect does"},
+	{is("coordinator/api/agent"), only("coordinator/api", "coordinator/core", "crypto/envelope"), "what agents ask is translated as a dialect is; the envelope proves who asks"},
 	{is("coordinator/api"), only("coordinator/core"), "the plumbing knows requests, not shapes"},
 	{is("coordinator/core"), func(_, i string) bool { return i == "coordinator/operation" || i == "agent/agentapi" },
 		"core decides and knows no adapter"},

@@ -1,0 +1,240 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"html"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reeve-paas/reeve/coordinator/api"
+	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/crypto/envelope"
+)
+
+var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+
+// fakeCore has one node, and two of its role.
+type fakeCore struct {
+	node   core.Node
+	filter core.NodeRoleFilter
+	noted  []core.AgentMessage
+	seen   map[string]bool
+	err    error
+}
+
+func (f *fakeCore) AgentNode(_ context.Context, id string) (core.Node, error) {
+	if id != string(f.node.ID) {
+		return core.Node{}, core.Errorf(core.NotFound, core.ObjNode, "there is no such node")
+	}
+	return f.node, f.err
+}
+
+func (f *fakeCore) NodeRoles(_ context.Context, _ core.Node, filter core.NodeRoleFilter) ([]core.NodeRole, error) {
+	f.filter = filter
+	return []core.NodeRole{{ID: 72, Name: "shop-app", Behaviour: "app", Hosts: []core.Node{
+		{Address: "10.66.0.7", State: core.NodeRunning, Cloud: "default"}, {Address: "10.66.0.8", State: core.NodeBooting, Cloud: "default"}}}}, nil
+}
+
+func (f *fakeCore) NodeSites(context.Context, core.Node) ([]core.NodeSite, error) {
+	return []core.NodeSite{{Hostname: "a.test", Template: "<VirtualHost *:80>\nServerName a.test # & more\n</VirtualHost>\n"}}, nil
+}
+
+func (f *fakeCore) ServesSites(context.Context, core.Node) (bool, error) { return true, nil }
+
+func (f *fakeCore) NoteAgentMessage(_ context.Context, p core.Principal, _ core.Node, m core.AgentMessage) (bool, error) {
+	if p.From != "192.0.2.9" || p.Dialect != "agent" {
+		return false, fmt.Errorf("got caller %+v", p)
+	}
+	if f.seen[m.ID] {
+		return false, nil
+	}
+	f.seen[m.ID] = true
+	f.noted = append(f.noted, m)
+	return true, nil
+}
+
+type bed struct {
+	*testing.T
+	core *fakeCore
+	key  envelope.Key
+	h    http.Handler
+}
+
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	raw := bytes.Repeat([]byte("k1"), 20)
+	key, err := envelope.NewKey(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeCore{node: core.Node{ID: "node-1", Name: "web-1", AgentKey: raw}, seen: map[string]bool{}}
+	log := slog.New(slog.DiscardHandler)
+	h, err := api.NewHandler(api.HandlerOptions{Log: log}, New(Options{Core: f, Log: log, Now: func() time.Time { return now }}).Mount())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bed{t, f, key, h}
+}
+
+func (b *bed) post(path, body, date, signature string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", path, strings.NewReader(body))
+	r.RemoteAddr = "192.0.2.9:4711"
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Date", date)
+	r.Header.Set("X-Signature", signature)
+	r.Header.Set("X-Server-Id", "node-1")
+	for _, f := range change {
+		f(r)
+	}
+	w := httptest.NewRecorder()
+	b.h.ServeHTTP(w, r)
+	return w
+}
+
+func (b *bed) ask(command string, params map[string]string) *httptest.ResponseRecorder {
+	all := map[string]string{"operation": command, "version": "2012-04-17"}
+	form := url.Values{}
+	for name, value := range params {
+		all[name] = value
+	}
+	for name, value := range all {
+		form.Set(name, value)
+	}
+	date := envelope.FormatDate(now)
+	return b.post("/agent/queryenv/2012-04-17/"+command, form.Encode(), date, envelope.SignQuery(b.key, all, date))
+}
+
+func TestAnswers(t *testing.T) {
+	for command, want := range map[string]string{
+		"get-latest-version":    `<response><version>2012-07-01</version></response>`,
+		"get-scaling-metrics":   `<response><metrics></metrics></response>`,
+		"get-https-certificate": `<response><virtualhost></virtualhost></response>`,
+		"list-global-variables": `<response><variables></variables></response>`,
+		"list-farm-role-params": `<response><app></app></response>`,
+		"list-roles": `<response><roles><role id="72" name="shop-app" behaviour="app"><hosts>` +
+			`<host index="1" replication-master="0" internal-ip="10.66.0.7" external-ip="" status="Running" cloud-location="default" shard-index="" replica-set-index=""></host>` +
+			`<host index="2" replication-master="0" internal-ip="10.66.0.8" external-ip="" status="Initializing" cloud-location="default" shard-index="" replica-set-index=""></host></hosts></role></roles></response>`,
+	} {
+		t.Run(command, func(t *testing.T) {
+			w := newBed(t).ask(command, nil)
+			if got := strings.TrimPrefix(w.Body.String(), xml.Header); w.Code != 200 || got != want {
+				t.Errorf("got %d %s, want %s", w.Code, got, want)
+			}
+		})
+	}
+	b := newBed(t)
+	b.ask("list-roles", map[string]string{"behaviour": "app", "farm-role-id": "72", "role": "shop-app", "showInitServers": "1"})
+	if want := (core.NodeRoleFilter{ID: "72", Name: "shop-app", Behaviour: "app", Starting: true}); b.core.filter != want {
+		t.Errorf("got %+v", b.core.filter)
+	}
+}
+
+// A reader decodes entities once and then parses.
+func TestATemplateSurvivesTheReader(t *testing.T) {
+	w := newBed(t).ask("list-virtualhosts", nil)
+	var reply struct {
+		Sites []struct {
+			Hostname string `xml:"hostname,attr"`
+			Raw      string `xml:"raw"`
+		} `xml:"vhosts>vhost"`
+	}
+	if err := xml.Unmarshal([]byte(html.UnescapeString(w.Body.String())), &reply); err != nil {
+		t.Fatal(err, w.Body)
+	}
+	if len(reply.Sites) != 1 || reply.Sites[0].Hostname != "a.test" || reply.Sites[0].Raw != "<VirtualHost *:80>\nServerName a.test # & more\n</VirtualHost>\n" {
+		t.Errorf("got %+v", reply)
+	}
+}
+
+func TestOnlyTheNodeItselfIsAnswered(t *testing.T) {
+	b := newBed(t)
+	params := map[string]string{"operation": "list-roles", "version": "2012-04-17"}
+	form := "operation=list-roles&version=2012-04-17"
+	const path = "/agent/queryenv/2012-04-17/list-roles"
+	date := envelope.FormatDate(now)
+	good := envelope.SignQuery(b.key, params, date)
+	other, err := envelope.NewKey(bytes.Repeat([]byte("x"), 40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := envelope.FormatDate(now.Add(-6 * time.Minute))
+	for _, test := range []struct {
+		name                        string
+		path, form, date, signature string
+		server                      string
+		want                        int
+	}{
+		{"as it should be", path, form, date, good, "node-1", 200},
+		{"another node's key", path, form, date, envelope.SignQuery(other, params, date), "node-1", 403},
+		{"an unknown node", path, form, date, good, "node-2", 403},
+		{"no node", path, form, date, good, "", 403},
+		{"no signature", path, form, date, "", "node-1", 403},
+		{"another date than was signed", path, form, envelope.FormatDate(now.Add(time.Minute)), good, "node-1", 403},
+		{"an old date", path, form, old, envelope.SignQuery(b.key, params, old), "node-1", 403},
+		{"a parameter that was not signed", path, form + "&role=x", date, good, "node-1", 403},
+		{"a parameter twice", path, form + "&operation=list-roles", date, good, "node-1", 400},
+		{"a parameter in the URL", path + "?role=x", form, date, good, "node-1", 400},
+		{"another command than was signed", "/agent/queryenv/2012-04-17/list-virtualhosts", form, date, good, "node-1", 400},
+		{"another version than was signed", "/agent/queryenv/2012-07-01/list-roles", form, date, good, "node-1", 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := b.post(test.path, test.form, test.date, test.signature, func(r *http.Request) { r.Header.Set("X-Server-Id", test.server) })
+			if w.Code != test.want || w.Code == 403 && strings.TrimSpace(w.Body.String()) != "Signature doesn't match" {
+				t.Errorf("got %d %s, want %d", w.Code, w.Body, test.want)
+			}
+		})
+	}
+}
+
+func TestMessagesAreTakenOnce(t *testing.T) {
+	b := newBed(t)
+	send := func(queue, text string, at time.Time) int {
+		body, date, signature := envelope.Seal(b.key, []byte(text), at)
+		return b.post("/agent/messages/"+queue, string(body), date, signature).Code
+	}
+	operation := `{"id": "m-1", "name": "OperationResult", "meta": {}, "body": {"id": "m-1", "name": "storage.create", "status": "failed", "result": {"password": "x"}}}`
+	for _, test := range []struct {
+		name, queue, text string
+		at                time.Time
+		want              int
+	}{
+		{"a result", "control", operation, now, 201},
+		{"the same again", "control", operation, now.Add(time.Second), 201},
+		{"a script's", "log", `{"id": "m-2", "name": "ExecScriptResult", "body": {"script_name": "hello", "return_code": 3}}`, now, 201},
+		{"one that nobody knows", "log", `{"id": "m-3", "name": "HostUpdate", "body": "x"}`, now, 201},
+		{"an unknown queue", "other", operation, now, 400},
+		{"no JSON", "log", `<message/>`, now, 400},
+		{"too old", "log", `{"id": "m-4", "name": "X"}`, now.Add(-time.Hour), 403},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := send(test.queue, test.text, test.at); got != test.want {
+				t.Errorf("got %d, want %d", got, test.want)
+			}
+		})
+	}
+	want := []core.AgentMessage{{ID: "m-1", Name: "OperationResult", Subject: "storage.create", Outcome: "failed"},
+		{ID: "m-2", Name: "ExecScriptResult", Subject: "hello", Outcome: "3"}, {ID: "m-3", Name: "HostUpdate"}}
+	if fmt.Sprint(b.core.noted) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", b.core.noted, want)
+	}
+	w := b.post("/agent/messages/log", "bm9ib2R5\n", envelope.FormatDate(now), "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	if w.Code != 403 {
+		t.Errorf("an unsigned message: got %d %s", w.Code, w.Body)
+	}
+}
+
+func TestAFailureOfOursIsTriedAgain(t *testing.T) {
+	b := newBed(t)
+	b.core.err = core.Errorf(core.Unavailable, core.ObjNode, "busy")
+	if w := b.ask("list-roles", nil); w.Code != 503 {
+		t.Errorf("got %d %s, want what an agent repeats", w.Code, w.Body)
+	}
+}

@@ -1,0 +1,57 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An agent on a real node asks its coordinator, over TLS, for what only that knows, and tells it what ended.
+func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 45)
+	config, err := os.ReadFile(s.config)
+	if err == nil {
+		config = []byte(strings.Replace(string(config), `listen: ""`, fmt.Sprintf(`listen: "0.0.0.0:%d"`, freePort(t)), 1))
+		err = os.WriteFile(s.config, config, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start(0)
+	var ops []gandiOperation
+	s.mustGandi(&ops, "paas.create", instanceSpec("shop", "shop.test"))
+	s.done(ops...)
+	node := s.nodeWith("app").Name
+	call := func(method, params string) string {
+		t.Helper()
+		out, err := s.command("node", "call", node, method, params).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", method, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	if got := call("system.scaling_metrics", `{}`); got != "[]" {
+		t.Errorf("got scaling metrics %s, want none", got)
+	}
+	// Without a list the coordinator's is taken: the site stays.
+	if got := call("apache.reconfigure", `{"async": false}`); !strings.Contains(got, "shop.test-80.vhost.conf") {
+		t.Errorf("got virtual hosts %s", got)
+	}
+	call("service.reconfigure", `{"async": false}`)
+	call("system.execute_scripts", `{"event_name": "Test", "scripts": [{"name": "hello", "body": "#!/bin/sh\nexit 3", "timeout": 10}]}`)
+	want := "agent.operation api.apache.reconfigure completed\nagent.operation api.service.reconfigure completed\nagent.operation system.execute_scripts completed\nagent.script hello 3"
+	s.await(20*time.Second, "what the agent tells", func() (bool, string) {
+		out, err := exec.Command("python3", "-c", `import sqlite3, sys
+rows = sqlite3.connect(sys.argv[1]).execute("SELECT action, subject, outcome FROM audit WHERE action LIKE 'agent.%'")
+print("\n".join(sorted({"%s %s %s" % (a, s.split(" ", 1)[1], o) for a, s, o in rows})))`, filepath.Join(s.dir, "data", "reeve.db")).CombinedOutput()
+		got := strings.TrimSpace(string(out))
+		return err == nil && got == want, got
+	})
+}
