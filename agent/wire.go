@@ -60,7 +60,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 }
 
 // newCollectors is everything this agent shows to Prometheus, beside what rpcserver counts.
-func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates) []metrics.Collector {
+func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates, hs []handlers.Handler) []metrics.Collector {
 	names := c.MetricsUnits
 	if len(names) == 0 {
 		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit, h.Layout().MongoDBUnit}
@@ -69,7 +69,7 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		}
 	}
 	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
-	return []metrics.Collector{
+	collectors := []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
 		metrics.Memory{Host: h},
@@ -90,6 +90,12 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		}},
 		metrics.MongoDB{Up: mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}).Up},
 	}
+	for _, h := range hs {
+		if apps, ok := h.(metrics.AppUnits); ok {
+			collectors = append(collectors, metrics.AppUnit{Source: apps})
+		}
+	}
+	return collectors
 }
 
 // newTable is the handlers' methods in the form the RPC server is handed.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/metrics"
 	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers/host"
@@ -69,7 +70,18 @@ func all(t testing.TB, h *host.Host) []metrics.Collector {
 			return metrics.MySQLStats{Up: true, Connections: 4, MaxConnections: 151, Queries: 1000, SlowQueries: 1}, true, nil
 		}},
 		metrics.MongoDB{Up: func(context.Context) (bool, bool) { return false, true }},
+		metrics.AppUnit{Source: appUnits{
+			{App: "shop", Unit: "0123456789ab", State: agentapi.UnitStarted, Restarts: 2, MemoryBytes: 1000},
+			{App: "shop", Unit: "ba9876543210", State: agentapi.UnitError, Restarts: 5, MemoryBytes: 200},
+			{App: "blog", Unit: "aaaaaaaaaaaa", State: agentapi.UnitStopped},
+		}},
 	}
+}
+
+type appUnits []agentapi.Unit
+
+func (u appUnits) ListUnits(context.Context, agentapi.ListUnitsParams) ([]agentapi.Unit, error) {
+	return u, nil
 }
 
 func scrape(t testing.TB, s *metrics.Set) string {
