@@ -96,7 +96,8 @@ func renderService(a app, p agentapi.StartUnitParams, process agentapi.Process, 
 	line("# Written by reeve-agent; changes are lost.")
 	line("[Unit]")
 	line("Description=%s of app %s, unit %s, release %d", process.Name, p.App, p.Unit, p.Release)
-	line("After=network.target local-fs.target")
+	line("Wants=%s", limitsUnit)
+	line("After=network.target local-fs.target %s", limitsUnit)
 	line("RequiresMountsFor=%s", a.home())
 	line("ConditionPathIsDirectory=%s", a.release(p.Release))
 	line("StartLimitIntervalSec=%d", burstWindow)
@@ -123,6 +124,9 @@ func renderService(a app, p agentapi.StartUnitParams, process agentapi.Process, 
 	line("WantedBy=multi-user.target")
 	return []byte(b.String()), nil
 }
+
+// limitsUnit comes with the agent's package, and makes limits work in containers that hide them from systemd.
+const limitsUnit = "reeve-limits.service"
 
 // maxTasks bounds the threads of a unit.
 const maxTasks = 1024

@@ -253,6 +253,16 @@ func TestUnitsOfAnApp(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+	t.Run("memory is counted, and who takes more than the limit is ended and comes back", func(t *testing.T) {
+		if got := state(); got.MemoryBytes < 1<<20 || got.MemoryBytes > 128<<20 {
+			t.Errorf("got %d bytes in use", got.MemoryBytes)
+		}
+		restarts := state().Restarts
+		if got := get("/eat"); strings.Contains(got, "314572800") {
+			t.Errorf("300 MiB were taken of 128: %.100s", got)
+		}
+		hosts.Eventually(t, "it was ended and serves again", func() bool { return state().Restarts > restarts && get("/") == "release 1" })
+	})
 	t.Run("a command runs beside it and its lines are told", func(t *testing.T) {
 		var lines []string
 		result, err := deploy.RunCommand(ctx, agentapi.RunCommandParams{App: "a1", Release: 1, Command: `id -un; echo "$SECRET" | wc -c; cat VERSION; echo $$ $HOME | grep -c '[0-9] /home/application'; exit 7`}, func(l string) { lines = append(lines, l) })
@@ -318,5 +328,5 @@ func TestUnitsOfAnApp(t *testing.T) {
 // appTraces is what apps may leave on a host.
 func appTraces(t *testing.T, h *hosts.Host) string {
 	t.Helper()
-	return h.Exec(t, "sh", "-c", "cat /etc/passwd; find /etc/systemd/system /srv /var/lib/reeve-agent/deploy -type f -o -type l | sort; systemctl list-units --all --no-legend 'reeve-*' | grep -v reeve-agent; ls -A /home /tmp; ps axo user,args | grep '^app-'; true")
+	return h.Exec(t, "sh", "-c", "cat /etc/passwd; find /etc/systemd/system /srv /var/lib/reeve-agent/deploy -type f -o -type l | sort; systemctl list-units --all --no-legend 'reeve-*' | grep -v -e reeve-agent -e reeve-limits; ls -A /home; find /tmp /var/tmp -name '*reeve-*'; ps axo user,args | grep '^app-'; true")
 }
