@@ -255,9 +255,9 @@ func TestBuildReleaseFails(t *testing.T) {
 		}, want: `the build made "l", a link that leads out`, kind: agentapi.KindInvalid},
 		"packages that are not there": {files: []file{page, {name: "requirements.apt", body: "curl # why\nlibfoo-dev\n"}}, want: "this host does not have libfoo-dev;", kind: agentapi.KindInvalid},
 		"what is no package":          {files: []file{page, {name: "requirements.apt", body: "--allow-unauthenticated\n"}}, want: "is no package's name", kind: agentapi.KindInvalid},
-		"the result is refused": {files: []file{page}, put: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", 403) },
+		"the result is refused": {files: []file{page}, put: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", http.StatusForbidden) },
 			want: "store the blob: the server answers 403", kind: agentapi.KindInvalid},
-		"the result cannot be stored": {files: []file{page}, put: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", 503) },
+		"the result cannot be stored": {files: []file{page}, put: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) },
 			want: "store the blob: the server answers 503", kind: agentapi.KindUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
