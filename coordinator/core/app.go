@@ -110,7 +110,9 @@ type AppSpec struct {
 	LocationNo int64    // location by number; used when LocationID is ""
 	ExtraGB    int      // quantity: GB on top of the base disk
 	Months     int      // duration
-	Password   Secret   // password: 8–64 printable characters
+	Password   Secret   // password: 8–64 printable characters; may be "" when there are keys
+	KeyNums    []int64  // keys: numbers of the account's SSH keys that let onto the node
+	Keys       []string // ssh_key: other OpenSSH public keys that do
 	Routes     []string // vhosts
 }
 

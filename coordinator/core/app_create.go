@@ -14,8 +14,9 @@ import (
 
 const (
 	baseDiskGB = 10
-	maxMonths  = 120
-	maxRoutes  = 100 // per app; each one costs a look-up of its ownership
+	// MaxMonths is how far in the future an app may end.
+	MaxMonths = 120
+	maxRoutes = 100 // per app; each one costs a look-up of its ownership
 )
 
 // appParams are the parameters of an app's operations; they never hold a secret.
@@ -37,7 +38,6 @@ type appParams struct {
 	SizeID    string    `json:"size_id,omitempty"`
 	OldSizeID string    `json:"old_size_id,omitempty"`
 	OldName   string    `json:"old_name,omitempty"`
-	Console   *bool     `json:"console,omitempty"`
 	Both      bool      `json:"both,omitempty"` // an operation of the node and one of the volume
 	EndsAt    time.Time `json:"ends_at,omitzero"`
 }
@@ -55,6 +55,7 @@ type plan struct {
 	image    Image
 	location Location
 	routes   []string
+	keys     []string
 }
 
 // CheckApp finds every problem of a spec without changing anything; none means that CreateApp would accept it.
@@ -113,7 +114,7 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	switch {
 	case spec.Months < 1:
 		bad("duration", ProblemTooSmall, "at least one month")
-	case spec.Months > maxMonths:
+	case spec.Months > MaxMonths:
 		bad("duration", ProblemTooBig, "at most ten years")
 	}
 	switch {
@@ -122,7 +123,16 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	case spec.ExtraGB > c.MaxDiskGB-baseDiskGB: // not the other way round: the sum may overflow
 		bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
 	}
-	if !goodPassword(spec.Password) {
+	err = c.Store.View(ctx, func(r Reader) (err error) {
+		var more []Problem
+		pl.keys, more, err = loginKeys(r, p.Account.ID, spec.KeyNums, spec.Keys)
+		problems = append(problems, more...)
+		return err
+	})
+	if err != nil {
+		return pl, nil, err
+	}
+	if !goodPassword(spec.Password) && (spec.Password != "" || len(spec.KeyNums)+len(spec.Keys) == 0) {
 		bad("password", ProblemPassword, passwordRule)
 	}
 	routes, more, err := c.checkRoutes(ctx, p.Account.ID, spec.Routes)
@@ -200,6 +210,11 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 		node.AppID = app.ID
 		if err := tx.PutNode(&node); err != nil {
 			return err
+		}
+		if len(pl.keys) > 0 {
+			if err := tx.PutAppLogin(AppLogin{AppID: app.ID, Keys: pl.keys}); err != nil {
+				return err
+			}
 		}
 		vol := Volume{ID: "vol-" + randomHex(8), AppID: app.ID, Cloud: c.AppCloud, SizeBytes: int64(baseDiskGB+spec.ExtraGB) << 30, CreatedAt: now}
 		vol.Key = vol.ID

@@ -183,8 +183,8 @@ func (c *Core) mountVolume(ctx context.Context, run *operation.Run) error {
 	// its sites, and the database would begin an empty one.
 	params := agentapi.MountVolumeParams{Device: vol.Device, MPoint: dataMount,
 		Binds: []agentapi.BindMount{{Source: "apps", Target: appsBase, Unit: "apache2.service"}}}
-	if app.Engine == "mysql" {
-		params.Binds = append(params.Binds, agentapi.BindMount{Source: "mysql", Target: "/var/lib/mysql", Unit: "mariadb.service"})
+	if bind, ok := databaseBinds[app.Engine]; ok {
+		params.Binds = append(params.Binds, bind)
 	}
 	_, err = agent.MountVolume(ctx, params)
 	return classified(err, Internal, ObjVolume, "mount the data volume")
@@ -196,6 +196,12 @@ func appSecretOf(run *operation.Run) (appSecret, error) {
 		return s, fmt.Errorf("read the secret of the operation: %w", err)
 	}
 	return s, nil
+}
+
+// databaseBinds are where the node image's database servers keep their data.
+var databaseBinds = map[string]agentapi.BindMount{
+	agentapi.EngineMySQL:      {Source: "mysql", Target: "/var/lib/mysql", Unit: "mariadb.service"},
+	agentapi.EnginePostgreSQL: {Source: "postgresql", Target: "/var/lib/postgresql", Unit: "postgresql@15-main.service"},
 }
 
 // databaseAdmin is the user of the whole server, whose password the app's owner chose.
@@ -225,6 +231,9 @@ func (c *Core) createDatabase(ctx context.Context, run *operation.Run) error {
 	user := agentapi.CreateDatabaseUserParams{Name: si.User, Password: agentapi.Secret(secret.Database), Database: si.Database}
 	if err := agent.CreateDatabaseUser(ctx, app.Engine, user); err != nil {
 		return classified(err, Internal, ObjApp, "create the database user")
+	}
+	if secret.Password == "" { // the owner gets in by key; only the host itself administers the server
+		return nil
 	}
 	return c.setDatabasePassword(ctx, agent, app, secret.Password)
 }
@@ -266,12 +275,19 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 		params.Env = databaseEnv(si, secret.Database)
 	}
 	if c.HashPassword != nil {
-		hash, err := c.HashPassword(secret.Password)
-		if err != nil {
+		login, err := view(ctx, c.Store, func(r Reader) (AppLogin, error) { return r.AppLogin(app.ID) })
+		if err != nil && !isNotFound(err) {
 			return err
 		}
-		params.Login = &agentapi.AppLogin{User: fmt.Sprint(app.Login), PasswordHash: agentapi.Secret(hash)}
-		login := AppLogin{AppID: app.ID, PasswordHash: []byte(hash)}
+		login.AppID = app.ID
+		if secret.Password != "" {
+			hash, err := c.HashPassword(secret.Password)
+			if err != nil {
+				return err
+			}
+			login.PasswordHash = []byte(hash)
+		}
+		params.Login = &agentapi.AppLogin{User: fmt.Sprint(app.Login), PasswordHash: agentapi.Secret(login.PasswordHash), Keys: login.Keys}
 		if err := c.Store.Update(ctx, func(tx Tx) error { return tx.PutAppLogin(login) }); err != nil {
 			return err
 		}
@@ -292,13 +308,15 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 
 // databaseEnv is how an app finds its database.
 func databaseEnv(si ServiceInstance, password string) map[string]agentapi.Secret {
-	return map[string]agentapi.Secret{
-		"DATABASE_URL":   agentapi.Secret(fmt.Sprintf("%s://%s:%s@localhost/%s", si.Engine, si.User, password, si.Database)),
-		"MYSQL_HOST":     "localhost",
-		"MYSQL_USER":     agentapi.Secret(si.User),
-		"MYSQL_PASSWORD": agentapi.Secret(password),
-		"MYSQL_DATABASE": agentapi.Secret(si.Database),
+	user, secret, database := agentapi.Secret(si.User), agentapi.Secret(password), agentapi.Secret(si.Database)
+	env := map[string]agentapi.Secret{"DATABASE_URL": agentapi.Secret(fmt.Sprintf("%s://%s:%s@localhost/%s", si.Engine, si.User, password, si.Database))}
+	switch si.Engine {
+	case agentapi.EngineMySQL:
+		env["MYSQL_HOST"], env["MYSQL_USER"], env["MYSQL_PASSWORD"], env["MYSQL_DATABASE"] = "localhost", user, secret, database
+	case agentapi.EnginePostgreSQL: // as libpq and its relatives read them
+		env["PGHOST"], env["PGUSER"], env["PGPASSWORD"], env["PGDATABASE"] = "localhost", user, secret, database
 	}
+	return env
 }
 
 func vhostTemplate(hostname string, paths agentapi.AppPaths) string {

@@ -29,18 +29,22 @@ type AppUpdate struct {
 	Password     *Secret // password: of the login and, without RootPassword, of the database's administrator
 	RootPassword *Secret // root_password: of the database's administrator
 	Console      *bool   // a shell for the login, or none any more
+	// Keys replace those that let in by the account's keys with these numbers; nil leaves them, and NewKeys come on top.
+	Keys    *[]int64 // keys
+	NewKeys []string // ssh_key: OpenSSH public keys
 }
 
 // ofNode says that something changes that the node's operation does; an update of nothing is one of the node too.
 func (u AppUpdate) ofNode() bool {
-	return u.Name != nil || u.SizeID != nil || u.Password != nil || u.RootPassword != nil || u.Console != nil || u.ExtraGB == nil
+	return u.Name != nil || u.SizeID != nil || u.Password != nil || u.RootPassword != nil || u.Console != nil || u.Keys != nil || len(u.NewKeys) > 0 || u.ExtraGB == nil
 }
 
 // AppLogin is how an app's owner gets onto its node. The hash is sealed at rest.
 type AppLogin struct {
 	AppID        AppID
-	PasswordHash []byte // crypt(3) form; nil when it is not known
+	PasswordHash []byte // crypt(3) form; nil when it is not known, or there is none
 	Console      bool
+	Keys         []string // OpenSSH public keys that let in too
 }
 
 // updateSecret is what the steps of an update need and nobody may see.
@@ -48,10 +52,12 @@ type updateSecret struct {
 	Password     string   `json:"password,omitempty"`
 	RootPassword string   `json:"root_password,omitempty"`
 	Before       AppLogin `json:"before"`
+	After        AppLogin `json:"after"` // but for the password
+	Login        bool     `json:"login"` // the login changes
 }
 
 func (c *Core) updateOperations() []operation.Definition {
-	return []operation.Definition{
+	return append(c.keyOperations(), []operation.Definition{
 		{Kind: OpAppUpdateNode, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Undo: c.keepName, Timeout: 10 * time.Minute},
 			{Name: "resize node", Do: c.resizeNode, Undo: c.resizeBack, Timeout: 5 * time.Minute},
@@ -77,7 +83,7 @@ func (c *Core) updateOperations() []operation.Definition {
 			{Name: "renew", Do: c.renew},
 		}},
 		{Kind: OpAppRenewVolume, Steps: []operation.Step{{Name: "renew", Do: c.renew}}},
-	}
+	}...)
 }
 
 // changes are the kinds of operations of which an app has one at a time. Names come and go beside them.
@@ -150,10 +156,29 @@ func (c *Core) checkUpdate(r Reader, app App, u AppUpdate, sizes []Size) (proble
 	if u.RootPassword != nil && !goodPassword(*u.RootPassword) {
 		bad("root_password", ProblemPassword, passwordRule)
 	}
+	_, keyProblems, err := updatedKeys(r, app, AppLogin{}, u)
+	if problems = append(problems, keyProblems...); err != nil {
+		return nil, err
+	}
 	if u.RootPassword != nil && app.Engine == "" {
 		bad("root_password", ProblemUnknown, "the app has no database")
 	}
 	return problems, nil
+}
+
+// updatedKeys are the keys that let in after an update of a login.
+func updatedKeys(r Reader, app App, login AppLogin, u AppUpdate) ([]string, []Problem, error) {
+	if u.Keys != nil {
+		return loginKeys(r, app.AccountID, *u.Keys, u.NewKeys)
+	}
+	more, problems, err := loginKeys(r, app.AccountID, nil, u.NewKeys)
+	all := slices.Clone(login.Keys)
+	for _, k := range more {
+		if !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	return all, problems, err
 }
 
 func checkName(name string) []Problem {
@@ -241,7 +266,14 @@ func (c *Core) updateApp(ctx context.Context, p Principal, num int64, u AppUpdat
 		if u.RootPassword != nil {
 			secret.RootPassword = string(*u.RootPassword)
 		}
-		ap.Console = u.Console
+		secret.After = secret.Before
+		if secret.After.Keys, _, err = updatedKeys(tx, app, secret.Before, u); err != nil {
+			return err
+		}
+		if u.Console != nil {
+			secret.After.Console = *u.Console
+		}
+		secret.Login = u.Password != nil || u.Console != nil || u.Keys != nil || len(u.NewKeys) > 0
 		if u.Name != nil && *u.Name != app.Name { // at once, so that nobody else takes it
 			ap.OldName, ap.Name, app.Name = app.Name, *u.Name, *u.Name
 			if err := tx.PutApp(&app); err != nil {
@@ -337,7 +369,7 @@ func (c *Core) checkRenewal(app App, months int) []Problem {
 	switch {
 	case months < 1:
 		return []Problem{{Field: "duration", Code: ProblemTooSmall, Msg: "at least one month"}}
-	case months > maxMonths || AddMonths(app.EndsAt, months).After(AddMonths(c.now(), maxMonths)):
+	case months > MaxMonths || AddMonths(app.EndsAt, months).After(AddMonths(c.now(), MaxMonths)):
 		return []Problem{{Field: "duration", Code: ProblemTooBig, Msg: "at most ten years from now"}}
 	}
 	return nil
@@ -456,7 +488,7 @@ func updateSecretOf(run *operation.Run) (updateSecret, error) {
 // setLogin brings an app's login to what it is to be, and stores that. Without a hash the host keeps the password it has.
 func (c *Core) setLogin(ctx context.Context, agent Agent, app App, login AppLogin) error {
 	p := agentapi.SetLoginParams{App: appName(app), KeepPassword: len(login.PasswordHash) == 0, Login: &agentapi.AppLogin{
-		User: fmt.Sprint(app.Login), PasswordHash: agentapi.Secret(login.PasswordHash), Shell: login.Console}}
+		User: fmt.Sprint(app.Login), PasswordHash: agentapi.Secret(login.PasswordHash), Shell: login.Console, Keys: login.Keys}}
 	if err := agent.SetLogin(ctx, p); err != nil {
 		return classified(err, Internal, ObjApp, "set the login")
 	}
@@ -469,20 +501,17 @@ func (c *Core) updateLogin(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	p, app, _, agent, err := c.appAgent(ctx, run)
-	if err != nil || secret.Password == "" && p.Console == nil || c.HashPassword == nil {
+	_, app, _, agent, err := c.appAgent(ctx, run)
+	if err != nil || !secret.Login || c.HashPassword == nil {
 		return err
 	}
-	login := secret.Before
+	login := secret.After
 	if secret.Password != "" {
 		hash, err := c.HashPassword(secret.Password)
 		if err != nil {
 			return err
 		}
 		login.PasswordHash = []byte(hash)
-	}
-	if p.Console != nil {
-		login.Console = *p.Console
 	}
 	return c.setLogin(ctx, agent, app, login)
 }
@@ -492,8 +521,8 @@ func (c *Core) restoreLogin(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	p, app, found, err := c.appOf(ctx, run)
-	if err != nil || !found || len(app.Nodes) == 0 || secret.Password == "" && p.Console == nil || c.HashPassword == nil {
+	_, app, found, err := c.appOf(ctx, run)
+	if err != nil || !found || len(app.Nodes) == 0 || !secret.Login || c.HashPassword == nil {
 		return err
 	}
 	if len(secret.Before.PasswordHash) == 0 && secret.Password != "" {

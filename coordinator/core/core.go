@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
@@ -91,7 +92,10 @@ func New(o Options) *Core {
 
 // DefaultTypes lists the combinations of platform and database that the agents can really run.
 func DefaultTypes() []AppType {
-	return []AppType{{Name: "phpmysql", Platform: "php", PlatformLabel: "PHP", Engine: "mysql", EngineLabel: "MySQL"}}
+	return []AppType{
+		{Name: "phpmysql", Platform: "php", PlatformLabel: "PHP", Engine: agentapi.EngineMySQL, EngineLabel: "MySQL"},
+		{Name: "phppgsql", Platform: "php", PlatformLabel: "PHP", Engine: agentapi.EnginePostgreSQL, EngineLabel: "PostgreSQL"},
+	}
 }
 
 // AppTypes lists what apps can be made of.

@@ -323,7 +323,7 @@ func (c *Core) createService(ctx context.Context, p Principal, spec ServiceSpec)
 	}
 	now := c.now()
 	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Platform: kind.Platform, Engine: kind.Engine, SizeID: sizes[0].ID,
-		Cloud: cloudName, State: AppCreating, BaseDiskGB: baseDiskGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), maxMonths), CreatedAt: now}
+		Cloud: cloudName, State: AppCreating, BaseDiskGB: baseDiskGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), MaxMonths), CreatedAt: now}
 	if locations, err := cloud.Locations(ctx); err == nil && len(locations) > 0 {
 		app.LocationID = locations[0].ID
 	}

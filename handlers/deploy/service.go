@@ -3,6 +3,8 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"path"
+	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
@@ -17,7 +19,34 @@ func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServicePar
 	if err != nil {
 		return handlers.Null{}, err
 	}
+	if strings.HasPrefix(unit, "postgresql@") {
+		if err := s.wantedAtBoot(ctx, "postgresql@.service"); err != nil {
+			return handlers.Null{}, err
+		}
+	}
 	return handlers.Null{}, s.enable(ctx, unit)
+}
+
+// wantedAtBoot lets a template be enabled that says nothing about that. Debian starts clusters through a unit of its own and
+// a generator instead, all of them or none.
+func (s *Service) wantedAtBoot(ctx context.Context, template string) (err error) {
+	file := path.Join(unitDir, template+".d", "reeve-boot.conf")
+	if s.host.Exists(file) {
+		return nil
+	}
+	c := s.host.Begin()
+	defer rollback(c, &err)
+	if err := c.MkdirAll(path.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if _, err := c.WriteFile(file, []byte("# Written by reeve-agent.\n[Install]\nWantedBy=multi-user.target\n"), 0o644); err != nil {
+		return err
+	}
+	if err := s.host.Units().DaemonReload(ctx); err != nil {
+		return err
+	}
+	c.Commit()
+	return nil
 }
 
 // DisableService is the reverse: the service is not started at boot any more. Nothing is stopped.

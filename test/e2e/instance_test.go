@@ -127,6 +127,7 @@ func TestInstanceThroughGandi(t *testing.T) {
 			t.Errorf("got %q, %v, want the list of the site's files", out, err)
 		}
 	})
+	s.changes(t, id, router)
 	t.Run("the links of graph_urls open to pictures", func(t *testing.T) {
 		var info struct {
 			Servers []struct {

@@ -42,7 +42,7 @@ var members = map[string]memberType{
 	"name": stringMember, "size": enumMember, "type": enumMember, "datacenter_id": intMember, "duration": stringMember,
 	"password": stringMember, "vhosts": listMember, "quantity": intMember, "keys": listMember, "snapshot_profile": intMember,
 	"zone_alter": boolMember, "override": boolMember, "fixed": boolMember, dryRun: boolMember,
-	"paas_id": intMember, "vhost": stringMember, "upgrade": boolMember, "console": boolMember, "reset_mysql_password": stringMember,
+	"paas_id": intMember, "vhost": stringMember, "upgrade": boolMember, "console": boolMember, "reset_mysql_password": stringMember, "ssh_key": stringMember, "value": stringMember,
 }
 
 const dryRun = "--dry-run"
@@ -89,7 +89,13 @@ var mandatory = []string{"name", "size", "type", "datacenter_id", "duration", "p
 
 func readApp(v xmlrpc.Value) *appReader {
 	s := &appReader{}
-	s.read(v, mandatory, s.member)
+	required := mandatory
+	for _, by := range []string{"keys", "ssh_key"} {
+		if _, ok := v.Member(by); ok { // the login needs no password then
+			required = slices.DeleteFunc(slices.Clone(required), func(name string) bool { return name == "password" })
+		}
+	}
+	s.read(v, required, s.member)
 	return s
 }
 
@@ -118,9 +124,9 @@ func (s *appReader) member(name string, v xmlrpc.Value) bool {
 			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
 		}
 	case "keys":
-		if keys := s.texts(name, v); len(keys) > 0 {
-			s.bad(name, core.ProblemNotFound, "SSH key '%s' doesn't exist.", clip(keys[0]))
-		}
+		s.spec.KeyNums = s.integers(name, v)
+	case "ssh_key":
+		s.spec.Keys = []string{s.text(name, v)}
 	default:
 		return false
 	}
@@ -167,6 +173,24 @@ func (s *specReader) texts(name string, v xmlrpc.Value) []string {
 		texts = append(texts, text)
 	}
 	return texts
+}
+
+func (s *specReader) integers(name string, v xmlrpc.Value) []int64 {
+	items, ok := v.AsList()
+	if !ok {
+		s.wrongType(name, v)
+		return nil
+	}
+	numbers := []int64{}
+	for _, item := range items {
+		n, ok := item.AsInt()
+		if !ok {
+			s.bad(name, core.ProblemType, "a list of integers was expected, not of %s", item.Kind)
+			return nil
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers
 }
 
 var durationPattern = regexp.MustCompile(`^([1-9][0-9]*)([my])$`)

@@ -149,7 +149,7 @@ func TestCreateRefuses(t *testing.T) {
 		"no password":                  {501532, spec("password", absent)},
 		"a nil datacenter":             {501532, spec("datacenter_id", nil)},
 		"an unknown member":            {501533, spec("colour", "blue")},
-		"an SSH key as text":           {501533, spec("ssh_key", "ssh-ed25519 AAAA")},
+		"an SSH key that is none":      {500037, spec("ssh_key", "ssh-ed25519 AAAA")},
 		"an unknown SSH key":           {500042, spec("keys", []any{7})},
 		"an unknown snapshot profile":  {537842, spec("snapshot_profile", 4)},
 		"a name that is a struct":      {501210, spec("name", map[string]any{})},
@@ -312,7 +312,7 @@ func TestDryRun(t *testing.T) {
 		}
 	})
 	t.Run("values of enums are told", func(t *testing.T) {
-		for field, want := range map[string][]any{"size": {"s", "s+", "m", "l", "xl", "xxl"}, "type": {"phpmysql"}, "datacenter_id": {"1", "3"}} {
+		for field, want := range map[string][]any{"size": {"s", "s+", "m", "l", "xl", "xxl"}, "type": column(b.call("paas.type.list"), "name"), "datacenter_id": {"1", "3"}} {
 			bad := any("no")
 			if field == "datacenter_id" {
 				bad = 9

@@ -17,7 +17,7 @@ func (c code) number() int { return c.side*100000 + c.object*100 + c.cause }
 var (
 	dataObjects = map[int]string{
 		0: "UNKNOWN", 1: "PASSWORD", 10: "INTEGER", 11: "BOOLEAN", 12: "STRING", 13: "DATE", 14: "LIST", 15: "STRUCT", 16: "METHOD",
-		19: "DURATION", 52: "FQDN", 101: "ACCOUNT", 102: "OPERATION", 300: "HOSTING_ACCOUNT", 304: "DISK", 327: "DATACENTER",
+		18: "FLOAT", 19: "DURATION", 52: "FQDN", 101: "ACCOUNT", 102: "OPERATION", 300: "HOSTING_ACCOUNT", 304: "DISK", 327: "DATACENTER",
 		375: "PAAS", 376: "VIRTUALHOST", 378: "SNAPSHOT_PROFILE",
 	}
 	dataCauses = map[int]string{

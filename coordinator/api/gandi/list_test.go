@@ -298,15 +298,16 @@ func TestConfiguredHosts(t *testing.T) {
 func TestSmallLists(t *testing.T) {
 	b := newBed(t)
 	t.Run("83 types", func(t *testing.T) {
-		want := []any{map[string]any{"name": "phpmysql", "language": "PHP", "database": "MySQL"}}
-		if diff := cmp.Diff(any(want), b.call("paas.type.list", map[string]any{})); diff != "" {
-			t.Errorf("got types that differ (-want +got):\n%s", diff)
+		all := b.call("paas.type.list", map[string]any{}).([]any)
+		want := map[string]any{"name": "phpmysql", "language": "PHP", "database": "MySQL"}
+		if len(all) == 0 || !cmp.Equal(all[0], any(want)) || b.call("paas.type.count") != len(all) {
+			t.Errorf("got the types %v, want %v first", all, want)
 		}
-		if got := b.call("paas.type.count", map[string]any{"language": "Ruby"}); got != 0 {
+		if got := b.call("paas.type.count", map[string]any{"language": "Cobol"}); got != 0 {
 			t.Errorf("got %v, want 0", got)
 		}
-		if got := b.call("paas.type.list", map[string]any{"sort_by": "name DESC", "~name": "php%"}); len(got.([]any)) != 1 {
-			t.Errorf("got %v, want one", got)
+		if got := column(b.call("paas.type.list", map[string]any{"sort_by": "name DESC", "~name": "php%"}), "name"); !cmp.Equal(got, []any{"phppgsql", "phpmysql"}) {
+			t.Errorf("got %v, want the two of PHP", got)
 		}
 	})
 	t.Run("84 datacenters", func(t *testing.T) {

@@ -28,6 +28,7 @@ var operationTypes = map[string]operationType{
 	core.OpAppRestart:      {name: "paas_vm_restart", action: "update", estimate: 15 * time.Second, cancelable: true},
 	core.OpAppRenewNode:    {name: "paas_vm_renew", action: "renew", estimate: time.Second, cancelable: true},
 	core.OpAppRenewVolume:  {name: "paas_disk_renew", action: "renew", estimate: time.Second, disk: true, cancelable: true},
+	core.OpKeyRemove:       {name: "ssh_key_delete", action: "delete", estimate: 2 * time.Second},
 	core.OpRouteAdd:        {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
 	core.OpRouteRemove:     {name: "rproxy_update", action: "update", estimate: 3 * time.Second},
 	core.OpAppDelete:       {name: "paas_delete", action: "delete", estimate: 20 * time.Second},

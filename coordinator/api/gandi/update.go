@@ -36,9 +36,9 @@ func (s *updateReader) member(name string, v xmlrpc.Value) bool {
 			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
 		}
 	case "keys":
-		if keys := s.texts(name, v); len(keys) > 0 {
-			s.bad(name, core.ProblemNotFound, "SSH key '%s' doesn't exist.", clip(keys[0]))
-		}
+		s.update.Keys = new(s.integers(name, v))
+	case "ssh_key":
+		s.update.NewKeys = []string{s.text(name, v)}
 	default:
 		return false
 	}

@@ -52,12 +52,15 @@ func newRecipe(mirror string) recipe {
 			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server", "postgresql",
 			// What apps are built with and run on (handlers/deploy/platform). npm is left out: 167 MB in 360 packages.
 			"python3", "python3-pip", "python3-psycopg2", "python3-pymysql", "gunicorn", "nodejs", "node-pg", "node-mysql",
-			"ruby", "ruby-bundler", "ruby-rack", "ruby-webrick", "ruby-pg", "ruby-mysql2", "golang-1.19-go", "php-pgsql",
+			"ruby", "ruby-bundler", "ruby-rack", "ruby-webrick", "ruby-pg", "ruby-mysql2", "golang-1.19-go", "php-pgsql", "postgresql",
 		},
 		Before: map[string]string{
 			// Before the first start of the database: its data directory is copied for every database instance, so it
 			// must be small. An existing log keeps its size, hence the order.
 			"/etc/mysql/mariadb.conf.d/90-reeve-small.cnf": "[mysqld]\ninnodb_log_file_size = 8M\ninnodb_buffer_pool_size = 32M\nperformance_schema = OFF\n",
+			// The same for the cluster that PostgreSQL's package makes.
+			"/etc/postgresql-common/createcluster.d/90-reeve-small.conf": "initdb_options = '--wal-segsize=1'\n" +
+				"max_wal_size = 64MB\nmin_wal_size = 2MB\nshared_buffers = 32MB\n",
 			"/etc/dpkg/dpkg.cfg.d/90-reeve-slim": "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\n" +
 				"path-exclude=/usr/share/man/*\npath-exclude=/usr/share/info/*\npath-exclude=/usr/share/locale/*\n",
 			// A third of the compiler is the compiler for itself, and tools that no build uses.

@@ -49,11 +49,11 @@ func testAppLogins(t *testing.T, s *suite) {
 	read := func(r core.Reader) (core.AppLogin, error) { return r.AppLogin(a.ID) }
 	missing := func(r core.Reader) error { _, err := read(r); return err }
 	wantKind(t, s.View(t.Context(), missing), core.NotFound, core.ObjApp)
-	l := core.AppLogin{AppID: a.ID, PasswordHash: []byte("$6$hash"), Console: true}
+	l := core.AppLogin{AppID: a.ID, PasswordHash: []byte("$6$hash"), Console: true, Keys: []string{"ssh-ed25519 AAAA a", "ssh-rsa BBBB"}}
 	for range 2 {
 		s.update(t, func(tx core.Tx) error { return tx.PutAppLogin(l) })
 		same(t, "login", get(t, s, read), l)
-		l.PasswordHash, l.Console = nil, false
+		l.PasswordHash, l.Console, l.Keys = nil, false, nil
 	}
 	s.update(t, func(tx core.Tx) error { return tx.DeleteApp(a.ID) })
 	wantKind(t, s.View(t.Context(), missing), core.NotFound, core.ObjApp)

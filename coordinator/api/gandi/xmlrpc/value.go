@@ -86,6 +86,16 @@ func (v Value) AsInt() (int64, bool) {
 	return 0, false
 }
 
+// AsDouble takes the value as a finite number: a double, an integer, or a text that is one.
+func (v Value) AsDouble() (float64, bool) {
+	switch v.Kind {
+	case Int, Double, String:
+		f, err := strconv.ParseFloat(strings.TrimSpace(v.Text), 64)
+		return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+	}
+	return 0, false
+}
+
 // AsBool takes the value as a boolean: a boolean, the integers 0 and 1, or the texts 0, 1, true and false in any case.
 func (v Value) AsBool() (value, ok bool) {
 	switch v.Kind {
