@@ -57,7 +57,7 @@ func newAgent(c Config, log *slog.Logger) (*agent, error) {
 	}
 	h := host.New(host.Options{Units: a.units, Log: log})
 	a.handlers = newHandlers(h, c, a.ops, a.far)
-	set := metrics.New(log.With("part", "metrics"), newCollectors(h, c, a.ops, a.units, a.handlers)...)
+	set := metrics.New(log.With("part", "metrics"), newCollectors(h, c, a.ops, a.units, a.handlers, a.far)...)
 	if c.MetricsListen != "" {
 		a.metrics = &metricsServer{addr: c.MetricsListen, webConfig: c.MetricsWebConfig, handler: set.Handler(), log: log.With("part", "metrics")}
 		if a.metrics.allowFrom, err = c.allowFrom(); err != nil {

@@ -60,7 +60,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 }
 
 // newCollectors is everything this agent shows to Prometheus, beside what rpcserver counts.
-func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates, hs []handlers.Handler) []metrics.Collector {
+func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metrics.UnitStates, hs []handlers.Handler, far coordinator) []metrics.Collector {
 	names := c.MetricsUnits
 	if len(names) == 0 {
 		names = []string{h.Layout().ApacheUnit, h.Layout().NginxUnit, h.Layout().MySQLUnit, h.Layout().MongoDBUnit}
@@ -68,7 +68,7 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 			names = append(names, cluster.Unit)
 		}
 	}
-	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
+	web, pg, maria := apache.New(apache.Options{Host: h}), postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
 	collectors := []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
@@ -89,11 +89,18 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 			return metrics.MySQLStats(s), ok, err
 		}},
 		metrics.MongoDB{Up: mongodb.New(mongodb.Options{Host: h, StateDir: c.StateDir}).Up},
+		metrics.Apache{Stats: func(ctx context.Context) (metrics.ApacheStats, bool, error) {
+			s, ok, err := web.Stats(ctx)
+			return metrics.ApacheStats(s), ok, err
+		}},
 	}
 	for _, h := range hs {
 		if apps, ok := h.(metrics.AppUnits); ok {
 			collectors = append(collectors, metrics.AppUnit{Source: apps})
 		}
+	}
+	if far.messages != nil {
+		collectors = append(collectors, metrics.Message{Waiting: far.messages.Len})
 	}
 	return collectors
 }

@@ -69,6 +69,10 @@ func all(t testing.TB, h *host.Host) []metrics.Collector {
 		metrics.MySQL{Stats: func(context.Context) (metrics.MySQLStats, bool, error) {
 			return metrics.MySQLStats{Up: true, Connections: 4, MaxConnections: 151, Queries: 1000, SlowQueries: 1}, true, nil
 		}},
+		metrics.Apache{Stats: func(context.Context) (metrics.ApacheStats, bool, error) {
+			return metrics.ApacheStats{Requests: 1200, SentBytes: 5 << 20, BusyWorkers: 3, IdleWorkers: 47}, true, nil
+		}},
+		metrics.Message{Waiting: func() int { return 2 }},
 		metrics.MongoDB{Up: func(context.Context) (bool, bool) { return false, true }},
 		metrics.AppUnit{Source: appUnits{
 			{App: "shop", Unit: "0123456789ab", State: agentapi.UnitStarted, Restarts: 2, MemoryBytes: 1000},

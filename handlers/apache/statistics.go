@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -70,6 +71,31 @@ func (s *Service) statistics(ctx context.Context) (map[string]string, error) {
 		return nil, fmt.Errorf("what answers at %s is not Apache's status page", s.statusAddr)
 	}
 	return stats, nil
+}
+
+// Stats is what mod_status counts, for metrics.
+type Stats struct {
+	Requests, SentBytes      float64 // since Apache was started
+	BusyWorkers, IdleWorkers float64
+}
+
+// Stats asks a running Apache; ok is false when none runs, or when it tells nothing.
+//
+// Errors: an Apache that runs and does not answer within ctx
+func (s *Service) Stats(ctx context.Context) (stats Stats, ok bool, err error) {
+	state, err := s.host.Units().State(ctx, s.layout.ApacheUnit)
+	if err != nil || state.Active != "active" { // what else answers there is not asked
+		return stats, false, ctx.Err()
+	}
+	told, err := s.statistics(ctx)
+	if err != nil {
+		return stats, false, ctx.Err()
+	}
+	number := func(key string) float64 {
+		v, _ := strconv.ParseFloat(told[key], 64) // a key that is missing is 0
+		return v
+	}
+	return Stats{number("Total Accesses"), number("Total kBytes") * 1024, number("BusyWorkers"), number("IdleWorkers")}, true, nil
 }
 
 // shortly says an error in the words callers know.

@@ -3,6 +3,7 @@ package apache
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 )
 
 func (a *realApache) statistics() map[string]string {
@@ -116,5 +118,26 @@ func TestStatisticsDoNotWaitForASilentServer(t *testing.T) {
 	defer cancel()
 	if got, err := s.GetWebserverStatistics(ctx, handlers.NoParams{}); err != nil || got["errmsg"] != "timed out" {
 		t.Errorf("got %v, %v, want timed out", got, err)
+	}
+}
+
+func TestStatsAreNumbersOfARunningApache(t *testing.T) {
+	asked := 0
+	page := "localhost\nTotal Accesses: 12\nTotal kBytes: 3\nBusyWorkers: 1\nIdleWorkers: 49\nScoreboard: W_\n"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++; io.WriteString(w, page) }))
+	defer server.Close()
+	h := hosttest.New(t)
+	s := New(Options{Host: h.Host, StatusAddr: server.Listener.Addr().String()})
+	if _, ok, err := s.Stats(t.Context()); ok || err != nil || asked != 0 {
+		t.Errorf("no Apache: got %v, %v after %d requests, want nothing asked", ok, err, asked)
+	}
+	h.Units.SetRunning("apache2.service")
+	got, ok, err := s.Stats(t.Context())
+	if want := (Stats{Requests: 12, SentBytes: 3072, BusyWorkers: 1, IdleWorkers: 49}); got != want || !ok || err != nil {
+		t.Errorf("got %+v, %v, %v", got, ok, err)
+	}
+	page = "welcome"
+	if _, ok, err := s.Stats(t.Context()); ok || err != nil {
+		t.Errorf("another page: got %v, %v, want nothing", ok, err)
 	}
 }
