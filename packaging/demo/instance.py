@@ -60,9 +60,19 @@ print("""
     curl http://127.0.0.1:8080/api/v1/nodes/fake_driver
     curl -H "X-Auth-Token: $(python3 -c 'import json; print(json.load(open("%s"))["token"])')" http://127.0.0.1:8080/api/v1/nodes/nspawn
 
+    # tsuru: an app of files, on nodes of the pool
+    T=$(curl -s http://127.0.0.1:8080/users/admin@localhost/tokens -d "{\\"password\\": \\"$(python3 -c 'import json; print(json.load(open("%s"))["password"])')\\"}" | python3 -c 'import json, sys; print(json.load(sys.stdin)["token"])')
+    curl -H "Authorization: bearer $T" http://127.0.0.1:8080/apps -d '{"name": "hello", "platform": "static"}'
+    echo hello >index.html && tar -czf hello.tar.gz index.html
+    curl -N -H "Authorization: bearer $T" -F file=@hello.tar.gz http://127.0.0.1:8080/apps/hello/deploy
+    curl -H 'Host: hello.apps.test' http://%s/
+
+    # ConPaaS Director: TLS, and client certificates from POST /getcerts
+    curl -k https://127.0.0.1:5555/available_services
+
     %s node list --data-dir %s
     %s node call %s system.load_average --data-dir %s
 
     make demo-down
 """ % (instance["id"], instance["name"], instance["type"], instance["state"], router, host, admin_file, host, router,
-       admin_file, url, admin_file, program, state, program, node, state))
+       admin_file, url, admin_file, admin_file, router, program, state, program, node, state))
