@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -194,19 +195,24 @@ var byExit = []string{"run e2fsck -fy *"}
 // dying is a host whose agent is killed at the nth command: nothing runs any more after it, not even an undo.
 type dying struct {
 	host.Runner
-	left int
-	done bool // the command is carried out before the agent dies
+	left atomic.Int64 // commands until then; some run side by side
+	done bool         // the command is carried out before the agent dies
+}
+
+func dieAt(n int, done bool, runner host.Runner) *dying {
+	d := &dying{Runner: runner, done: done}
+	d.left.Store(int64(n))
+	return d
 }
 
 var errKilled = errors.New("killed by the test")
 
 func (d *dying) Run(ctx context.Context, c host.Cmd) (host.Output, error) {
-	d.left--
-	if d.left < 0 || d.left == 0 && !d.done {
+	if n := d.left.Add(-1); n < 0 || n == 0 && !d.done {
 		return host.Output{}, errKilled
 	}
 	out, err := d.Runner.Run(ctx, c)
-	if d.left == 0 {
+	if d.left.Load() <= 0 {
 		return host.Output{}, errKilled
 	}
 	return out, err
@@ -225,10 +231,10 @@ func TestWhatAKilledAgentLeftIsTakenBack(t *testing.T) {
 				f := newFake(t)
 				method, pairs := sc.prepare(t, f, f.bed(t))
 				before := f.state(t)
-				runner := &dying{Runner: f.Runner, left: n, done: done}
+				runner := dieAt(n, done, f.Runner)
 				h := host.New(host.Options{Root: f.Root, Runner: runner, Units: f.Units, Layout: &host.Debian})
 				_, err := newBed(t, h, stateDir, nil).call(t.Context(), method, pairs...)
-				if finished = err == nil && runner.left > 0; finished {
+				if finished = err == nil && runner.left.Load() > 0; finished {
 					break
 				}
 				if err := f.bed(t).Start(t.Context()); err != nil {
@@ -255,7 +261,7 @@ func btoi(b bool) int {
 
 func TestAfterARebootStepsOfTheBootAreVoid(t *testing.T) {
 	f := newFake(t)
-	runner := &dying{Runner: f.Runner, left: 4, done: true}
+	runner := dieAt(4, true, f.Runner)
 	h := host.New(host.Options{Root: f.Root, Runner: runner, Units: f.Units, Layout: &host.Debian})
 	if _, err := newBed(t, h, stateDir, nil).call(t.Context(), "create", "volume", small, "mkfs", true); err == nil {
 		t.Fatal("got no error")
