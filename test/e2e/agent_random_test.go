@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	apacheRandomCalls = 2000 // fewer, since Apache's test of all of Debian's modules takes longer
-	nginxRandomCalls  = 8000
+	apacheRandomCalls = 1000 // fewer, since each of them takes several times as long
+	nginxRandomCalls  = 9000
 	randomSteps       = 100 // calls of one sequence, on average; each begins with nothing served
 
 	goodPair  = "77" // certificates on the host
