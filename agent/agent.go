@@ -168,6 +168,9 @@ func (a *agent) announce(ctx context.Context) error {
 		a.log.Warn("systemd was not told that the agent is ready", "err", err)
 	}
 	defer stop()
+	if err := shrink(); err != nil {
+		a.log.Debug("memory of the start was not given back", "err", err)
+	}
 	a.log.Info("agent is ready", "version", version, "rpc", addresses(a.rpc.Addrs()), "metrics", a.metrics.address())
 	<-ctx.Done()
 	a.log.Info("agent stops")
