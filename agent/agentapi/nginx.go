@@ -6,31 +6,43 @@ import "encoding/json"
 //
 // Result:  null
 // Errors:  Exception (no destinations, equal ports), ValueError, ParseError, PopenError (config test in the text), InitdError
-// Effects: app-servers.include, proxies.include; reloads nginx if ReloadService
+// Effects: app-servers.include, proxies.include; reloads nginx if ReloadService; the files of SSLCertificate, and no more those
+// of certificates that came so and that no proxy names any more
 // Source:  spec agent-web 3.3
 type ProxyParams struct {
-	Hostname           string        `json:"hostname" rpc:"required"` // server_name, and the proxy's identity
-	Backends           []Destination `json:"backends,omitempty"`
-	Port               *Text         `json:"port,omitempty"` // default "80"
-	HTTP               *Bool         `json:"http,omitempty"` // default true; only looked at with SSL
-	SSL                *Bool         `json:"ssl,omitempty"`  // default false
-	SSLPort            *Text         `json:"ssl_port,omitempty"`
-	SSLCertificateID   *Text         `json:"ssl_certificate_id,omitempty"`
-	BackendPort        *Text         `json:"backend_port,omitempty"`
-	BackendIPHash      *Bool         `json:"backend_ip_hash,omitempty"`
-	BackendLeastConn   *Bool         `json:"backend_least_conn,omitempty"`
-	BackendMaxFails    *Text         `json:"backend_max_fails,omitempty"`
-	BackendFailTimeout *Text         `json:"backend_fail_timeout,omitempty"` // seconds
-	BackendWeight      *Text         `json:"backend_weight,omitempty"`
-	Templates          []Template    `json:"templates,omitempty"`
-	ReloadService      *Bool         `json:"reload_service,omitempty"`    // default true
-	HashBackendName    *Bool         `json:"hash_backend_name,omitempty"` // default true
-	WriteProxies       *Bool         `json:"write_proxies,omitempty"`     // default true; false: only upstreams are saved
+	Hostname         string        `json:"hostname" rpc:"required"` // server_name, and the proxy's identity
+	Backends         []Destination `json:"backends,omitempty"`
+	Port             *Text         `json:"port,omitempty"` // default "80"
+	HTTP             *Bool         `json:"http,omitempty"` // default true; only looked at with SSL
+	SSL              *Bool         `json:"ssl,omitempty"`  // default false
+	SSLPort          *Text         `json:"ssl_port,omitempty"`
+	SSLCertificateID *Text         `json:"ssl_certificate_id,omitempty"`
+	// Our own: the certificate itself, instead of being fetched by its id. An agent that does not know it fetches.
+	SSLCertificate     *KeyPair   `json:"ssl_certificate,omitempty"`
+	BackendPort        *Text      `json:"backend_port,omitempty"`
+	BackendIPHash      *Bool      `json:"backend_ip_hash,omitempty"`
+	BackendLeastConn   *Bool      `json:"backend_least_conn,omitempty"`
+	BackendMaxFails    *Text      `json:"backend_max_fails,omitempty"`
+	BackendFailTimeout *Text      `json:"backend_fail_timeout,omitempty"` // seconds
+	BackendWeight      *Text      `json:"backend_weight,omitempty"`
+	Templates          []Template `json:"templates,omitempty"`
+	ReloadService      *Bool      `json:"reload_service,omitempty"`    // default true
+	HashBackendName    *Bool      `json:"hash_backend_name,omitempty"` // default true
+	WriteProxies       *Bool      `json:"write_proxies,omitempty"`     // default true; false: only upstreams are saved
 
 	// Members of callers from before Backends; they count only without it, except RestartService.
 	Roles          []any `json:"roles,omitempty"`   // ids, or objects with an id
 	Servers        []any `json:"servers,omitempty"` // addresses, or objects as in Backends
 	RestartService *Bool `json:"restart_service,omitempty"`
+}
+
+// DeliveredPrefix begins the id of every certificate that comes with a proxy. Such an id names one content for ever.
+const DeliveredPrefix = "route-"
+
+// KeyPair is a certificate with its chain, leaf first, and its key; both PEM.
+type KeyPair struct {
+	Cert string `json:"cert"`
+	Key  Secret `json:"key"`
 }
 
 // Template is nginx configuration for a proxy: for the whole server, which replaces the default settings, or for the

@@ -38,8 +38,10 @@ func TestPrepareRouter(t *testing.T) {
 			}
 		}
 		text, err := h.ReadFile(unknownFile)
-		if err != nil || !strings.Contains(string(text), "default_server") {
-			t.Errorf("got %q, %v, want a default server", text, err)
+		for _, want := range []string{"listen 80 default_server", "listen 443 ssl default_server", "ssl_reject_handshake on"} {
+			if err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("got %q, %v, want %q", text, err, want)
+			}
 		}
 		if h.Exists("/etc/nginx/sites-enabled/default") {
 			t.Error("the packaged default site still claims every name")
@@ -49,12 +51,52 @@ func TestPrepareRouter(t *testing.T) {
 		}
 	})
 	t.Run("an operator's default server stays", func(t *testing.T) {
-		h := nginxHost(t, "server {\n\tlisten 0.0.0.0:80 backlog=64 default_server;\n}\n")
+		h := nginxHost(t, "server {\n\tlisten 0.0.0.0:80 backlog=64 default_server;\n\tlisten 443 ssl;\n}\n")
+		if _, err := New(Options{Host: h.Host}).PrepareRouter(t.Context(), handlers.NoParams{}); err != nil {
+			t.Fatal(err)
+		}
+		if text := h.Text(unknownFile); strings.Contains(text, "listen 80 ") || !strings.Contains(text, "listen 443 ") {
+			t.Errorf("got %s, want the default server of port 443 only: nginx would refuse a second one", text)
+		}
+	})
+	t.Run("nothing is written where an operator set up both", func(t *testing.T) {
+		h := nginxHost(t, "server {\n\tlisten 80 default_server;\n\tlisten *:443 ssl default_server;\n}\n")
 		if _, err := New(Options{Host: h.Host}).PrepareRouter(t.Context(), handlers.NoParams{}); err != nil {
 			t.Fatal(err)
 		}
 		if h.Exists(unknownFile) {
-			t.Error("a second default server was written: nginx would refuse it")
+			t.Errorf("got %s", h.Text(unknownFile))
+		}
+	})
+	t.Run("what an older agent wrote is brought up to date at the start, once", func(t *testing.T) {
+		old := "server {\n\tlisten 80 default_server;\n}\n"
+		h := nginxHost(t, "")
+		h.Runner.Handle("nginx", func(c host.Cmd) (host.Output, error) {
+			return host.Output{Stdout: []byte("# configuration file " + h.Path(unknownFile) + ":\n" + old + "\n# configuration file /x:\nserver { listen 80; }\n")}, nil
+		})
+		h.WriteText(unknownFile, old)
+		s := New(Options{Host: h.Host})
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if text := h.Text(unknownFile); strings.Count(text, "default_server") != 2 {
+			t.Errorf("got %s, want both default servers", text)
+		}
+		h.ClearCalls()
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if calls := strings.Join(h.Calls(), "\n"); strings.Contains(calls, "nginx") {
+			t.Errorf("a second start did %s", calls)
+		}
+	})
+	t.Run("a host that is no router is left alone at the start", func(t *testing.T) {
+		h := nginxHost(t, "")
+		if err := New(Options{Host: h.Host}).Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if h.Exists(unknownFile) {
+			t.Error("it became a router")
 		}
 	})
 	t.Run("a refused configuration leaves everything as it was", func(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 // Start implements handlers.Starter. It mounts the volumes that fstab records as ours and that are not mounted, because
 // systemd itself skips devices of fstab in a container, and starts the units that wait for them; and it starts units that
 // a killed agent stopped. A volume whose device is not there (yet) is left for a later mount_volume. Then it ends what a
-// killed agent was running, and starts the units of apps that are to run.
+// killed agent was running, brings a router's answer to unknown names up to date, and starts the units of apps that are to run.
 func (s *Service) Start(ctx context.Context) error {
-	return errors.Join(s.mountVolumes(ctx), s.endTasks(ctx), s.sweepApps(), s.startUnits(ctx))
+	return errors.Join(s.mountVolumes(ctx), s.endTasks(ctx), s.sweepApps(), s.renewUnknownHosts(ctx), s.startUnits(ctx))
 }
 
 func (s *Service) mountVolumes(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/handlers/web"
 )
 
 // state is what the files say now.
@@ -115,7 +116,29 @@ func (s *Service) change(ctx context.Context, reload bool, prepare func(context.
 		return err
 	}
 	c.Commit()
+	s.dropCertificates(proxies)
 	return nil
+}
+
+// dropCertificates removes the certificates that came with proxies and that none of them names any more. It comes after the
+// change, which nothing takes back then; what a kill leaves goes with the next one.
+func (s *Service) dropCertificates(proxies *file) {
+	named, awaited := map[string]bool{}, false
+	for _, it := range proxies.items {
+		for _, n := range slices.Concat(it.n.children("ssl_certificate"), it.n.children("ssl_certificate_key")) {
+			named[n.arg(1)] = true
+		}
+	}
+	err := web.DropCertificates(s.host, s.privateDir, func(file string) bool {
+		if !named[file] && !awaited {
+			s.host.AwaitReaders(s.readers()) // who read the proxies of before opens what they name
+			awaited = true
+		}
+		return named[file]
+	})
+	if err != nil {
+		s.log.Error("remove certificates that no proxy names", "err", err)
+	}
 }
 
 // withNoApp makes every location fit the upstreams: those without a server show a page that says so.

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
@@ -458,5 +459,96 @@ func TestConformanceFilesAndService(t *testing.T) {
 		if _, ok := n.Methods()["add_proxy"]; ok {
 			t.Error("add_proxy is offered")
 		}
+	})
+}
+
+// delivered is a certificate as it comes with a proxy.
+func delivered(t *testing.T, name string) (id string, pair agentapi.KeyPair) {
+	t.Helper()
+	cert, key, chain := webtest.Certificate(t, name, true)
+	sum := sha256.Sum256(cert)
+	return fmt.Sprintf("%s%x", agentapi.DeliveredPrefix, sum[:8]), agentapi.KeyPair{Cert: string(cert) + string(chain), Key: agentapi.Secret(key)}
+}
+
+func TestCertificatesThatComeWithAProxy(t *testing.T) {
+	t.Parallel()
+	n := newRealNginx(t).start()
+	b1, tlsPort := backend(t, "B1"), webtest.FreePort(t)
+	proxy := func(name, id string, pair agentapi.KeyPair) agentapi.ProxyParams {
+		p := n.params(name, b1)
+		p.SSL, p.SSLPort, p.SSLCertificateID, p.SSLCertificate = agentapi.Ptr(agentapi.Bool(true)), agentapi.Ptr(text(tlsPort)), agentapi.Ptr(agentapi.Text(id)), &pair
+		return p
+	}
+	presents := func(name string, pair agentapi.KeyPair) {
+		t.Helper()
+		r := webtest.Get(t, tlsPort, "https://"+name+"/")
+		block, _ := pem.Decode([]byte(pair.Cert))
+		if r.Status != 200 || !bytes.Equal(r.TLS.PeerCertificates[0].Raw, block.Bytes) || len(r.TLS.PeerCertificates) != 2 {
+			t.Errorf("%s: got %d and another certificate", name, r.Status)
+		}
+	}
+	keys := func() (names []string) {
+		entries, _ := os.ReadDir(filepath.Join(n.dir, "private.d/keys"))
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(e.Name(), ".key") {
+				names = append(names, strings.TrimSuffix(strings.TrimPrefix(e.Name(), "https_"), ".key"))
+				if info.Mode().Perm() != 0o600 {
+					t.Errorf("%s has mode %v, want 0600", e.Name(), info.Mode())
+				}
+			}
+		}
+		return names
+	}
+	firstID, first := delivered(t, "a.test")
+	secondID, second := delivered(t, "a.test")
+	otherID, other := delivered(t, "b.test")
+	n.make(proxy("a.test", firstID, first))
+	n.make(proxy("b.test", otherID, other))
+	presents("a.test", first)
+	presents("b.test", other)
+	n.wants("http://a.test/", "B1")
+
+	t.Run("bad ones are refused and change nothing", func(t *testing.T) {
+		before := n.tree()
+		for want, p := range map[string]agentapi.ProxyParams{
+			"do not fit together":           proxy("a.test", secondID, agentapi.KeyPair{Cert: second.Cert, Key: first.Key}),
+			"another certificate is on":     proxy("a.test", firstID, second),
+			"begins with route-":            proxy("a.test", "77", second),
+			"the id of a certificate that ": proxy("a.test", "", second),
+			"invalid certificate id":        proxy("a.test", "route-../x", second),
+		} {
+			if _, err := n.MakeProxy(t.Context(), p); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "PRIVATE") {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		}
+		if after := n.tree(); after != before {
+			t.Errorf("got\n%s\nwant\n%s", after, before)
+		}
+		presents("a.test", first)
+	})
+	t.Run("another replaces the one before, whose files go; again changes nothing", func(t *testing.T) {
+		for range 2 {
+			n.make(proxy("a.test", secondID, second))
+			presents("a.test", second)
+			presents("b.test", other)
+			if got, want := keys(), slices.Sorted(slices.Values([]string{secondID, otherID})); !slices.Equal(got, want) {
+				t.Errorf("got keys %q, want %q", got, want)
+			}
+		}
+	})
+	t.Run("files that did not come with a proxy stay", func(t *testing.T) {
+		n.write("private.d/keys/https_77.key", "x")
+		n.write("private.d/keys/https_route-left-by-a-kill.key", "x")
+		n.ok("remove_proxy", `{"hostname": "b.test"}`)
+		for name, want := range map[string]bool{"https_77.key": true, "https_route-left-by-a-kill.key": false, "https_" + otherID + ".key": false, "https_" + otherID + ".crt": false} {
+			if _, err := os.Stat(filepath.Join(n.dir, "private.d/keys", name)); (err == nil) != want {
+				t.Errorf("%s: got %v, want it there: %v", name, err, want)
+			}
+		}
+		presents("a.test", second)
 	})
 }

@@ -20,7 +20,8 @@
 //
 //	nginx-backends.json         which destinations are behind each upstream
 //
-// besides certificates in its keys/, shared with Apache, and error pages in /usr/share/nginx/html.
+// besides certificates in its keys/, shared with Apache (those that come with make_proxy, keys/https_route-*, are removed when
+// no proxy names them), and error pages in /usr/share/nginx/html.
 //
 // Where it differs from the old agent, besides what spec agent-web marks [D]: the servers of a role are looked up only if
 // the agent was given a source (Options.Roles); reconfigure without a list is refused, since the mode without proxies is not

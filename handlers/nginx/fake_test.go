@@ -41,6 +41,23 @@ func fakeMake(h *hosttest.Host, name, backend string) error {
 	return err
 }
 
+// testPair is a certificate as it comes with a proxy.
+type testPair struct {
+	ID   string
+	Pair agentapi.KeyPair
+}
+
+func newPairOf(t *testing.T) (p testPair) {
+	p.ID, p.Pair = delivered(t, "a.test")
+	return p
+}
+
+func fakeMakeTLS(h *hosttest.Host, p testPair) error {
+	_, err := fakeService(h).MakeProxy(context.Background(), agentapi.ProxyParams{Hostname: "a.test", Backends: []agentapi.Destination{{Host: "192.0.2.1"}},
+		SSL: agentapi.Ptr(agentapi.Bool(true)), SSLCertificateID: agentapi.Ptr(agentapi.Text(p.ID)), SSLCertificate: &p.Pair})
+	return err
+}
+
 func TestEveryStepIsTakenBack(t *testing.T) {
 	withProxies := func(tb testing.TB) *hosttest.Host {
 		h := bareHost(tb)
@@ -69,12 +86,21 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 		h.WriteText("/etc/nginx/proxies.include", "")
 		return h
 	}
+	oldPair, newPair := newPairOf(t), newPairOf(t)
+	withCertificate := func(tb testing.TB) *hosttest.Host {
+		h := withProxies(tb)
+		if err := fakeMakeTLS(h, oldPair); err != nil {
+			tb.Fatal(err)
+		}
+		return h
+	}
 	for name, c := range map[string]struct {
 		start func(testing.TB) *hosttest.Host
 		do    func(*hosttest.Host) error
 	}{
-		"the first proxy of a host": {bareHost, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.1") }},
-		"a proxy that is replaced":  {withProxies, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.2") }},
+		"the first proxy of a host":             {bareHost, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.1") }},
+		"a proxy whose certificate is replaced": {withCertificate, func(h *hosttest.Host) error { return fakeMakeTLS(h, newPair) }},
+		"a proxy that is replaced":              {withProxies, func(h *hosttest.Host) error { return fakeMake(h, "a.test", "192.0.2.2") }},
 		"remove_proxy": {withProxies, func(h *hosttest.Host) error {
 			_, err := fakeService(h).RemoveProxy(context.Background(), agentapi.RemoveProxyParams{Hostname: "a.test"})
 			return err

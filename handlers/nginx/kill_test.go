@@ -30,7 +30,9 @@ type killedJob struct {
 	Seed    uint64
 	Backend agentapi.Destination
 	Daemons map[string]webtest.Daemon
-	Set     bool // change all proxies at once, and the servers of a role
+	TLSPort int
+	Pairs   []testPair // certificates that proxies take turns with; none: no TLS
+	Set     bool       // change all proxies at once, and the servers of a role
 }
 
 // TestMain runs the child of TestRealNginxSurvivesAKilledAgent instead of the tests when it is asked to.
@@ -74,7 +76,12 @@ func changeUntilKilled(encoded string) error {
 		} else {
 			versioned := job.Backend
 			versioned.Location = "/" + version
-			_, err = s.MakeProxy(ctx, agentapi.ProxyParams{Hostname: name, Port: new(text(job.Port)), Backends: []agentapi.Destination{job.Backend, versioned}})
+			p := agentapi.ProxyParams{Hostname: name, Port: new(text(job.Port)), Backends: []agentapi.Destination{job.Backend, versioned}}
+			if len(job.Pairs) > 0 {
+				pair := job.Pairs[random.IntN(len(job.Pairs))]
+				p.SSL, p.SSLPort, p.SSLCertificateID, p.SSLCertificate = new(agentapi.Bool(true)), new(text(job.TLSPort)), new(agentapi.Text(pair.ID)), &pair.Pair
+			}
+			_, err = s.MakeProxy(ctx, p)
 		}
 		if err != nil {
 			return err
@@ -93,11 +100,12 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	start := time.Now()
 	n.make(n.params("calibration.test", b1))
 	window := 3 * time.Since(start)
+	tlsPort, pairs := webtest.FreePort(t), []testPair{newPairOf(t), newPairOf(t), newPairOf(t)}
 	random := rand.New(rand.NewPCG(3, 9))
 	confirmed := map[string]string{}
 	changes := 0
 	for round := range killRounds {
-		job := killedJob{Dir: n.dir, Port: n.port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons}
+		job := killedJob{Dir: n.dir, Port: n.port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons, TLSPort: tlsPort, Pairs: pairs}
 		unsure, unsureVersion := n.killOne(job, time.Duration(random.Int64N(int64(window))), confirmed, &changes)
 		if err := n.test(t.Context()); err != nil { // before any agent is back to repair anything
 			t.Fatalf("round %d: %v", round, err)
@@ -132,6 +140,9 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	for name, version := range confirmed {
 		if version != "gone" {
 			n.wants("http://"+name+"/"+version, "B1 /"+version)
+			if r := webtest.Get(t, tlsPort, "https://"+name+"/"+version); r.Status != 200 || !strings.HasPrefix(r.Body, "B1 /"+version) {
+				t.Errorf("%s over TLS: got %+v", name, r)
+			}
 		}
 	}
 	t.Logf("%d changes confirmed", changes)

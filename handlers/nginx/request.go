@@ -38,7 +38,12 @@ func (s *Service) resolve(ctx context.Context, c *host.Change, p agentapi.ProxyP
 	if out.sslPort == 0 {
 		return out, nil
 	}
-	files, err := web.StoreCertificate(ctx, s.host, c, s.certificates, s.privateDir, certificateID(p.SSLCertificateID))
+	var files web.CertificateFiles
+	if p.SSLCertificate != nil {
+		files, err = web.PutCertificate(s.host, c, s.privateDir, certificateID(p.SSLCertificateID), *p.SSLCertificate)
+	} else {
+		files, err = web.StoreCertificate(ctx, s.host, c, s.certificates, s.privateDir, certificateID(p.SSLCertificateID))
+	}
 	out.cert, out.key = files.Cert, files.Key
 	return out, err
 }

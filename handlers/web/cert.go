@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"path"
+	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers/host"
@@ -76,6 +78,43 @@ func StoreCertificate(ctx context.Context, h *host.Host, c *host.Change, source 
 		return files, agentapi.Errorf(agentapi.KindNotFound, "ValueError", "there is no certificate %q", id)
 	}
 	return writeCertificate(h, c, files, cert, key, chain)
+}
+
+// PutCertificate makes a certificate that its caller has available, and returns its files. An id means one content for ever:
+// what is on disk under it is not replaced, since a kill in between would leave a certificate with the key of another.
+func PutCertificate(h *host.Host, c *host.Change, privateDir, id string, pair agentapi.KeyPair) (CertificateFiles, error) {
+	if !strings.HasPrefix(id, agentapi.DeliveredPrefix) {
+		return CertificateFiles{}, Invalid("the id of a certificate that comes with its proxy begins with %s", agentapi.DeliveredPrefix)
+	}
+	files, present, err := CertificateOnHost(h, privateDir, id)
+	if err != nil {
+		return files, err
+	}
+	cert := append(bytes.TrimSpace([]byte(pair.Cert)), '\n')
+	if !present {
+		return writeCertificate(h, c, files, cert, []byte(pair.Key), nil)
+	}
+	if old, err := h.ReadFile(files.Cert); err != nil || !bytes.Equal(old, cert) {
+		return files, Invalid("another certificate is on this host as %s", id)
+	}
+	return files, CheckKeyPair(h, files.Cert, files.Key)
+}
+
+// DropCertificates removes the certificates that came with proxies and that used does not name any more.
+func DropCertificates(h *host.Host, privateDir string, used func(file string) bool) error {
+	dir := path.Dir(certificateFiles(privateDir, "").Key)
+	list, err := h.ReadDir(dir)
+	errs := []error{err}
+	for _, entry := range list {
+		id, ok := strings.CutPrefix(entry.Name(), "https_")
+		id, ext := strings.TrimSuffix(id, path.Ext(id)), path.Ext(id)
+		files := certificateFiles(privateDir, id)
+		if !ok || !strings.HasPrefix(id, agentapi.DeliveredPrefix) || ext != ".crt" && ext != ".key" || used(files.Cert) || used(files.Key) {
+			continue
+		}
+		errs = append(errs, h.Remove(path.Join(dir, entry.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 func writeCertificate(h *host.Host, c *host.Change, files CertificateFiles, cert, key, chain []byte) (CertificateFiles, error) {
