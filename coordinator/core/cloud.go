@@ -75,6 +75,22 @@ type GrowCloud interface {
 	GrowVolume(ctx context.Context, volumeID string, sizeBytes int64) (CloudVolume, error)
 }
 
+// SnapshotCloud is a VolumeCloud that keeps copies of volumes (CloudInfo.Snapshots). A snapshot outlives its volume.
+type SnapshotCloud interface {
+	VolumeCloud
+	Snapshots(ctx context.Context) ([]CloudSnapshot, error)
+	// SnapshotVolume copies a volume, attached or not, as it is at one moment between the call and its return: all that was
+	// synced to it before the call is in the copy, and of what is written meanwhile nothing without what was written before
+	// it. That is what a power cut leaves: journaling file systems and databases recover from it, and no committed
+	// transaction is lost. It returns once the copy is whole. Idempotent by key: called again it finishes what was cut off.
+	SnapshotVolume(ctx context.Context, key, volumeID string) (CloudSnapshot, error)
+	// RestoreSnapshot makes a new, detached volume of a snapshot's content, at least as large as either. It returns once the
+	// volume is whole. Idempotent by key, as CreateVolume is.
+	RestoreSnapshot(ctx context.Context, key, snapshotID string, sizeBytes int64) (CloudVolume, error)
+	// DestroySnapshot is idempotent; it removes half-made ones too.
+	DestroySnapshot(ctx context.Context, snapshotID string) error
+}
+
 // AddressCloud is a Cloud whose network has addresses for the coordinator itself, beside its nodes': a service's manager
 // answers at one. Both methods are idempotent by key.
 type AddressCloud interface {
@@ -95,6 +111,7 @@ type CloudInfo struct {
 	Power     bool
 	Resize    bool
 	Grow      bool
+	Snapshots bool
 	Anonymous bool // callers without a credential may use it
 	Permanent bool // its machines were there before and stay: a released node is cleaned and free again, not destroyed
 }
@@ -176,6 +193,15 @@ type CloudVolume struct {
 	SizeBytes int64
 	NodeID    string // "" when detached
 	Device    string // path inside the node; "" when detached
+}
+
+// CloudSnapshot is a copy of a volume as its provider sees it.
+type CloudSnapshot struct {
+	ID        string
+	Key       string
+	VolumeID  string // of what it is a copy; that volume may be gone
+	SizeBytes int64  // of the volume
+	Complete  bool   // false: it was cut off, or is being made
 }
 
 // Clouds finds configured clouds by name. "default" is always one of them.

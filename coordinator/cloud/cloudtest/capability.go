@@ -2,6 +2,7 @@ package cloudtest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
@@ -126,6 +127,82 @@ func volumesGrow(t *testing.T, s suite) {
 	wantKind(t, "grow to nothing", err, core.Invalid)
 	_, err = c.GrowVolume(t.Context(), "no-such-volume", volumeSize)
 	wantKind(t, "grow what is not there", err, core.NotFound)
+}
+
+func lifeOfASnapshot(t *testing.T, s suite) {
+	if !s.info.Snapshots {
+		t.Skip("the driver declares no snapshots")
+	}
+	c := s.cloud.(core.SnapshotCloud)
+	find := func(id string) (core.CloudSnapshot, bool) {
+		t.Helper()
+		list, err := c.Snapshots(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(list, func(x core.CloudSnapshot) bool { return x.ID == id })
+		if i < 0 {
+			return core.CloudSnapshot{}, false
+		}
+		return list[i], true
+	}
+	v := createVolume(t, c, "original")
+	snap, err := c.SnapshotVolume(t.Context(), "copy", v.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.DestroySnapshot(context.WithoutCancel(t.Context()), snap.ID); err != nil {
+			t.Errorf("destroy snapshot %s: %v", snap.ID, err)
+		}
+	})
+	if listed, ok := find(snap.ID); !ok || listed != snap || !snap.Complete || snap.Key != "copy" || snap.VolumeID != v.ID || snap.SizeBytes != v.SizeBytes {
+		t.Errorf("got %+v, listed as %+v (%t), want a whole copy of %s", snap, listed, ok, v.ID)
+	}
+	if again, err := c.SnapshotVolume(t.Context(), "copy", v.ID); err != nil || again != snap {
+		t.Errorf("taken again: got %+v, %v; want %+v", again, err, snap)
+	}
+	if other, err := c.SnapshotVolume(t.Context(), "second copy", v.ID); err != nil || other.ID == snap.ID {
+		t.Errorf("another key: got %+v, %v; want another snapshot", other, err)
+	} else if err := c.DestroySnapshot(t.Context(), other.ID); err != nil {
+		t.Error(err)
+	}
+	if err := c.DestroyVolume(t.Context(), v.ID); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.SnapshotVolume(t.Context(), "copy", v.ID); err != nil || again != snap {
+		t.Errorf("asked again without its volume: got %+v, %v; want %+v", again, err, snap)
+	}
+	for key, size := range map[string]int64{"as large": volumeSize, "larger": 2 * volumeSize, "not smaller": volumeSize / 2} {
+		got, err := c.RestoreSnapshot(t.Context(), key, snap.ID, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := max(size, volumeSize); got.SizeBytes < want || got.Key != key || got.NodeID != "" || got.ID == v.ID {
+			t.Errorf("%s: got %+v, want a new detached volume of %d bytes", key, got, want)
+		}
+		if again, err := c.RestoreSnapshot(t.Context(), key, snap.ID, size); err != nil || again.ID != got.ID {
+			t.Errorf("%s, again: got %q, %v; want %q", key, again.ID, err, got.ID)
+		}
+		if err := c.DestroyVolume(t.Context(), got.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if err := c.DestroySnapshot(t.Context(), snap.ID); err != nil {
+			t.Errorf("destroy: %v", err)
+		}
+	}
+	if _, ok := find(snap.ID); ok {
+		t.Error("a destroyed snapshot is listed")
+	}
+	_, err = c.SnapshotVolume(t.Context(), "of nothing", "no-such-volume")
+	wantKind(t, "a snapshot of what is not there", err, core.NotFound)
+	_, err = c.RestoreSnapshot(t.Context(), "from nothing", snap.ID, volumeSize)
+	wantKind(t, "a volume of what is not there", err, core.NotFound)
+	if err := c.DestroySnapshot(t.Context(), "no-such-snapshot"); err != nil {
+		t.Errorf("destroy what never was: %v", err)
+	}
 }
 
 func nodesAreResized(t *testing.T, s suite) {

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) core.Cloud) {
 		{"a volume is created, attached, detached and destroyed", lifeOfAVolume},
 		{"a node that goes leaves its volumes", volumesOutliveNodes},
 		{"a volume grows while it is in use", volumesGrow},
+		{"a snapshot is taken, restored and destroyed", lifeOfASnapshot},
 		{"a node gets another size", nodesAreResized},
 		{"a node is stopped and started", stopAndStart},
 	} {
@@ -93,6 +94,9 @@ func describesItself(t *testing.T, s suite) {
 	}
 	if _, ok := s.cloud.(core.VolumeCloud); ok != s.info.Volumes {
 		t.Errorf("volumes: declared %t, methods there %t", s.info.Volumes, ok)
+	}
+	if _, ok := s.cloud.(core.SnapshotCloud); ok != s.info.Snapshots {
+		t.Errorf("snapshots: declared %t, methods there %t", s.info.Snapshots, ok)
 	}
 	if _, ok := s.cloud.(core.PowerCloud); ok != s.info.Power {
 		t.Errorf("power: declared %t, methods there %t", s.info.Power, ok)

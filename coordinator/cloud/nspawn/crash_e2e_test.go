@@ -63,6 +63,13 @@ func drive(file string) {
 		}
 		if _, err := d.AttachVolume(ctx, v.ID, n.ID); err == nil {
 			_ = d.WaitReady(ctx, n.ID)
+			_, _ = d.Exec(ctx, n.ID, nil, "sh", "-c", "mkfs.ext4 -q /dev/reeve/"+v.ID+"; mkdir -p /srv/x; mount /dev/reeve/"+v.ID+" /srv/x")
+			if snap, err := d.SnapshotVolume(ctx, "snapshot-"+strconv.Itoa(i%2), v.ID); err == nil {
+				if copied, err := d.RestoreSnapshot(ctx, "copy-"+strconv.Itoa(i%2), snap.ID, 0); err == nil {
+					_ = d.DestroyVolume(ctx, copied.ID)
+				}
+				_ = d.DestroySnapshot(ctx, snap.ID)
+			}
 			_ = d.RebootNode(ctx, n.ID)
 			_ = d.StopNode(ctx, n.ID)
 			_ = d.StartNode(ctx, n.ID)

@@ -44,6 +44,8 @@ var (
 	_ core.PowerCloud  = (*Driver)(nil)
 	_ core.ResizeCloud = (*Driver)(nil)
 	_ core.GrowCloud   = (*Driver)(nil)
+
+	_ core.SnapshotCloud = (*Driver)(nil)
 )
 
 // instance is <state>/instance.json: what the instance calls itself on this host, for those who clean up after it.
@@ -56,6 +58,7 @@ type instance struct {
 const (
 	dirNodes     = "nodes"
 	dirVolumes   = "volumes"
+	dirSnapshots = "snapshots"
 	fileInstance = "instance.json"
 )
 
@@ -77,7 +80,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	if d.cgroups, err = findCgroups(cgroupMount); err != nil {
 		return nil, core.Wrap(core.Unsupported, core.ObjCloud, err, "control groups")
 	}
-	for _, dir := range []string{o.StateDir, d.path(dirNodes), d.path(dirVolumes)} {
+	for _, dir := range []string{o.StateDir, d.path(dirNodes), d.path(dirVolumes), d.path(dirSnapshots)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, core.Wrap(core.Unavailable, core.ObjCloud, err, "state directory")
 		}
@@ -178,7 +181,7 @@ func (d *Driver) Info() core.CloudInfo {
 	if err != nil {
 		host = "localhost"
 	}
-	return core.CloudInfo{Type: "nspawn", Name: "systemd-nspawn", Host: host, Agents: true, Volumes: true, Power: true, Resize: true, Grow: true}
+	return core.CloudInfo{Type: "nspawn", Name: "systemd-nspawn", Host: host, Agents: true, Volumes: true, Power: true, Resize: true, Grow: true, Snapshots: true}
 }
 
 // Images lists what nodes can boot from.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -162,6 +164,9 @@ func lockFileContext(ctx context.Context, path string, waiting func()) (*os.File
 		lock, err := lockFile(path)
 		if err == nil {
 			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
 		}
 		if first {
 			waiting()

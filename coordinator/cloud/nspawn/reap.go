@@ -33,6 +33,7 @@ func (d *Driver) reap() {
 		}
 	}
 	d.reapVolumes()
+	d.reapSnapshots()
 }
 
 // resume goes on with every node as its record wants it. Nodes are attended to in parallel: after a restart of the host

@@ -19,8 +19,11 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
-// superviseCommand is the hidden subcommand that every binary which uses this driver must answer through Main.
-const superviseCommand = "nspawn-supervise"
+// The hidden subcommands that every binary which uses this driver must answer through Main.
+const (
+	superviseCommand = "nspawn-supervise"
+	freezeCommand    = "nspawn-freeze"
+)
 
 // Exit codes of a supervisor.
 const (
@@ -38,13 +41,16 @@ const (
 	killGrace    = 5 * time.Second  // from there to the end of everything in its cgroup
 )
 
-// Main answers the hidden subcommand of this driver: a binary that uses the driver calls it first in main (a test binary
+// Main answers the hidden subcommands of this driver: a binary that uses the driver calls it first in main (a test binary
 // in TestMain) with os.Args and, when handled, exits with code.
 func Main(args []string) (handled bool, code int) {
-	if len(args) != 3 || args[1] != superviseCommand {
-		return false, 0
+	switch {
+	case len(args) == 3 && args[1] == superviseCommand:
+		return true, runSupervisor(args[2])
+	case len(args) == 4 && args[1] == freezeCommand:
+		return true, runFreezer(args[2], args[3])
 	}
-	return true, runSupervisor(args[2])
+	return false, 0
 }
 
 // supervisor looks after one node: it mounts its disk, starts nspawn, hears its readiness, starts it again after a reboot

@@ -107,22 +107,32 @@ func (d *Driver) CreateVolume(_ context.Context, key string, sizeBytes int64) (c
 	if key == "" || sizeBytes <= 0 {
 		return core.CloudVolume{}, core.Errorf(core.Invalid, core.ObjVolume, "a volume needs an idempotency key and a size")
 	}
-	d.volumeMu.Lock()
-	defer d.volumeMu.Unlock()
-	volumes, err := readVolumes(d.opts.StateDir)
+	v, err := d.claimVolume(key, sizeBytes)
 	if err != nil {
-		return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "read the volumes")
-	}
-	v := volume{ID: newID("v-"), Key: key, SizeBytes: (sizeBytes + 4095) &^ 4095, CreatedAt: time.Now().UTC()}
-	if i := slices.IndexFunc(volumes, func(v volume) bool { return v.Key == key }); i >= 0 {
-		v = volumes[i]
-	} else if err := d.newVolume(v); err != nil {
-		return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "make the volume")
+		return core.CloudVolume{}, err
 	}
 	if err := sizeFile(filepath.Join(volumeDir(d.opts.StateDir, v.ID), fileDisk), v.SizeBytes); err != nil {
 		return core.CloudVolume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "make the volume")
 	}
 	return v.view(), nil
+}
+
+// claimVolume finds the volume of this key, or writes a record for it. Whole it is once its file is there.
+func (d *Driver) claimVolume(key string, sizeBytes int64) (volume, error) {
+	d.volumeMu.Lock()
+	defer d.volumeMu.Unlock()
+	volumes, err := readVolumes(d.opts.StateDir)
+	if err != nil {
+		return volume{}, core.Wrap(core.Unavailable, core.ObjVolume, err, "read the volumes")
+	}
+	if i := slices.IndexFunc(volumes, func(v volume) bool { return v.Key == key }); i >= 0 {
+		return volumes[i], nil
+	}
+	v := volume{ID: newID("v-"), Key: key, SizeBytes: (sizeBytes + 4095) &^ 4095, CreatedAt: time.Now().UTC()}
+	if err := d.newVolume(v); err != nil {
+		return volume{}, copyFailure(err, "make the volume")
+	}
+	return v, nil
 }
 
 func (d *Driver) newVolume(v volume) error {
