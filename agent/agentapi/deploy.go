@@ -103,13 +103,16 @@ type AppPaths struct {
 // without a directory htdocs at its root becomes htdocs itself. The ten newest releases are kept. For php a running Apache
 // is reloaded, which would serve parts of the old release from its caches otherwise.
 //
+// The archive comes with the request or, when it is too big for one, is fetched from Source.
+//
 // Result:  AppPaths
-// Errors:  invalid (the archive), not_found (no such app), conflict
+// Errors:  invalid (the archive, its sum), not_found (no such app), conflict, unavailable (the blob cannot be reached)
 // Limits:  512 MiB unpacked, 100,000 entries
 type PutReleaseParams struct {
 	App     string `json:"app" rpc:"required"`
 	Release int    `json:"release" rpc:"required"`
-	Archive []byte `json:"archive" rpc:"required"` // tar.gz, base64 on the wire; no links out of it, no absolute paths
+	Archive []byte `json:"archive,omitempty"` // tar.gz, base64 on the wire; no links out of it, no absolute paths
+	Source  *Blob  `json:"source,omitempty"`  // instead of Archive; with its SHA256
 }
 
 // SwitchReleaseParams are the parameters of deploy.switch_release: roll back, or forward, to a stored release.

@@ -103,6 +103,10 @@ func (a *agent) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
 	return run(ctx, a, "deploy.delete_app", forChange, func(ctx context.Context) error { return a.client.Deploy().DeleteApp(ctx, p) })
 }
 
+func (a *agent) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
+	return run(ctx, a, "deploy.put_release", forVolume, func(ctx context.Context) error { return a.client.Deploy().PutRelease(ctx, p) })
+}
+
 func (a *agent) CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error) {
 	return do(ctx, a, "apache.create_vhost", forChange, func(ctx context.Context) (string, error) {
 		return a.client.Apache().CreateVHost(ctx, p)

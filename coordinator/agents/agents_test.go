@@ -92,7 +92,7 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 	address := startAgent(t, rpcserver.Table{
 		"system": {"get_hostname": ok("system.get_hostname", "web-1")},
 		"deploy": {"mount_volume": ok("deploy.mount_volume", map[string]any{"device": "/dev/x", "size_bytes": 5}),
-			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil)},
+			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil), "put_release": ok("deploy.put_release", nil)},
 		"apache":     {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
 		"nginx":      {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
 		"mysql":      {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil), "reset_password": ok("mysql.reset_password", "secret")},
@@ -112,6 +112,7 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 			return v.Home, err
 		},
 		"deploy.delete_app":                func() (any, error) { return nil, a.DeleteApp(ctx, agentapi.AppParams{App: "a"}) },
+		"deploy.put_release":               func() (any, error) { return nil, a.PutRelease(ctx, agentapi.PutReleaseParams{App: "a", Release: 1}) },
 		"apache.create_vhost =/etc/a.conf": func() (any, error) { return a.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: "h"}) },
 		"apache.delete_vhosts":             func() (any, error) { return nil, a.DeleteVHosts(ctx, agentapi.DeleteVHostsParams{}) },
 		"apache.start_service":             func() (any, error) { return nil, a.StartService(ctx, "apache") },

@@ -29,6 +29,10 @@ type Options struct {
 	FreeAttempts int
 	FirstDelay   time.Duration
 	MaxDelay     time.Duration
+
+	// FreeUsers accounts that one address makes cost nothing; each further one doubles a delay that starts at a minute and
+	// ends at an hour. It is forgotten after two hours without any. 0 means 20.
+	FreeUsers int
 }
 
 // Auth checks credentials. Its methods may be called from any goroutine.
@@ -40,6 +44,7 @@ type Auth struct {
 	checks    chan struct{} // one token per password being checked: bcrypt is meant to be expensive
 	cache     *cache
 	slow      *limiter
+	makes     *limiter // of accounts
 }
 
 // New builds an Auth.
@@ -62,6 +67,7 @@ func New(o Options) (*Auth, error) {
 		first: cmp.Or(o.FirstDelay, time.Second), most: cmp.Or(o.MaxDelay, 5*time.Minute),
 		size: 10000, rows: map[limiterKey]*attempts{},
 	}
+	a.makes = &limiter{now: a.now, free: cmp.Or(o.FreeUsers, 20), first: time.Minute, most: time.Hour, size: 10000, rows: map[limiterKey]*attempts{}}
 	return a, nil
 }
 

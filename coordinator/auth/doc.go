@@ -5,6 +5,6 @@
 // Every way to fail looks the same to the caller and, for passwords, takes the same time:
 //
 //	Unauthenticated  no such credential, revoked, expired, or its account is not active
-//	RateLimited      too many wrong attempts for this account from this address; the answer says when to come back
+//	RateLimited      too many wrong attempts for this account, or new accounts, from this address; the answer says when to come back
 //	Unavailable      too many passwords being checked at once
 package auth

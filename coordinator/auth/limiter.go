@@ -7,7 +7,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
-// limiter slows down who guesses passwords. It remembers a bounded number of rows; when they run out, the ones that matter
+// limiter slows down who guesses passwords, or makes accounts without end. It remembers a bounded number of rows; when they run out, the ones that matter
 // least go first: expired ones, then those with the fewest wrong attempts.
 type limiter struct {
 	now   func() time.Time
@@ -32,6 +32,21 @@ type attempts struct {
 func (l *limiter) check(subject, from string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.checkLocked(subject, from)
+}
+
+// take counts an attempt, unless it comes too early. Errors: rate_limited
+func (l *limiter) take(subject, from string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.checkLocked(subject, from); err != nil {
+		return err
+	}
+	l.countLocked(subject, from)
+	return nil
+}
+
+func (l *limiter) checkLocked(subject, from string) error {
 	row := l.rows[limiterKey{subject, from}]
 	if row == nil {
 		return nil
@@ -41,13 +56,17 @@ func (l *limiter) check(subject, from string) error {
 		return nil
 	}
 	return core.Errorf(core.RateLimited, core.ObjAccount,
-		"too many wrong attempts; try again in %d seconds", int((wait+time.Second-1)/time.Second))
+		"too many attempts; try again in %d seconds", int((wait+time.Second-1)/time.Second))
 }
 
 // failed counts a wrong attempt.
 func (l *limiter) failed(subject, from string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.countLocked(subject, from)
+}
+
+func (l *limiter) countLocked(subject, from string) {
 	now := l.now()
 	key := limiterKey{subject, from}
 	row := l.rows[key]

@@ -23,6 +23,7 @@ type NewUser struct {
 	UUID        string
 	OpenID      string
 	Credit      int64
+	From        string // address of whoever asks; "" when nobody asks for many: an operator, or a front end for its users
 }
 
 var handlePattern = regexp.MustCompile(`(?i)^rv[0-9]+-reeve$`)
@@ -76,7 +77,7 @@ func taken(r core.Reader, username, email string) error {
 
 // CreateUser makes an active account with a first application. Any password that is not empty will do: it is the caller's.
 //
-// Errors: invalid, exists (as Taken; also the UUID)
+// Errors: invalid, exists (as Taken; also the UUID), rate_limited (From made many)
 func (a *Auth) CreateUser(ctx context.Context, u NewUser) (core.Account, error) {
 	if err := checkUsername(u); err != nil {
 		return core.Account{}, err
@@ -96,6 +97,11 @@ func (a *Auth) CreateUser(ctx context.Context, u NewUser) (core.Account, error) 
 		return core.Account{}, core.Errorf(core.Invalid, core.ObjAccount, "the password is empty")
 	case u.Credit < 0:
 		return core.Account{}, core.Errorf(core.Invalid, core.ObjCredit, "credit is not negative")
+	}
+	if u.From != "" {
+		if err := a.makes.take("", u.From); err != nil {
+			return core.Account{}, err
+		}
 	}
 	hash, err := a.hash(string(u.Password), PasswordRule{1, 1024})
 	if err != nil {

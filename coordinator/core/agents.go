@@ -14,6 +14,7 @@ type Agent interface {
 	CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error)
 	GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error)
 	SetLogin(ctx context.Context, p agentapi.SetLoginParams) error
+	PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error
 	AppPaths(ctx context.Context, p agentapi.AppParams) (agentapi.AppPaths, error)
 	DeleteApp(ctx context.Context, p agentapi.AppParams) error
 	CreateVHost(ctx context.Context, p agentapi.CreateVHostParams) (string, error)

@@ -19,36 +19,29 @@ const (
 	maxMembers  = 100_000
 )
 
-// normalArchive makes a tar.gz of a tar, plain or packed by gzip or bzip2, or of a zip. Members that would lie outside of
+// normalArchive writes a tar.gz of a tar, plain or packed by gzip or bzip2, or of a zip. Members that would lie outside of
 // the archive are refused, and so is what is neither file, directory nor link.
 //
-// Errors: invalid
-func normalArchive(filename string, data []byte) ([]byte, error) {
-	if len(data) > MaxCode {
-		return nil, Errorf(Invalid, ObjCode, "ERROR: the archive has more than %d bytes", MaxCode)
-	}
-	var out bytes.Buffer
-	zw := gzip.NewWriter(&out)
+// Errors: invalid, or what w says
+func normalArchive(w io.Writer, filename string, data io.ReaderAt, size int64) error {
+	zw := gzip.NewWriter(w)
 	tw := tar.NewWriter(zw)
-	var err error
-	if bytes.HasPrefix(data, []byte("PK\x03\x04")) {
-		err = copyZip(tw, data)
-	} else {
-		err = copyTar(tw, data)
-	}
+	err := copyArchive(tw, io.NewSectionReader(data, 0, size))
 	if err == nil {
 		err = errors.Join(tw.Close(), zw.Close())
 	}
-	if err != nil {
-		if e, ok := errors.AsType[*Error](err); ok {
-			return nil, e
-		}
-		return nil, Wrap(Invalid, ObjCode, err, "ERROR: %s is no tar, tar.gz, tar.bz2 or zip archive that can be read", clip(filename))
+	if _, ok := errors.AsType[*Error](err); ok || err == nil {
+		return err
 	}
-	if out.Len() > MaxCode {
-		return nil, Errorf(Invalid, ObjCode, "ERROR: the archive has more than %d bytes", MaxCode)
+	return Wrap(Invalid, ObjCode, err, "ERROR: %s is no tar, tar.gz, tar.bz2 or zip archive that can be read", clip(filename))
+}
+
+func copyArchive(w *tar.Writer, data *io.SectionReader) error {
+	var magic [4]byte
+	if _, err := data.ReadAt(magic[:], 0); err == nil && string(magic[:]) == "PK\x03\x04" {
+		return copyZip(w, data)
 	}
-	return out.Bytes(), nil
+	return copyTar(w, data, magic[:])
 }
 
 // memberName is a member's name, relative and clean.
@@ -60,16 +53,16 @@ func memberName(name string) (string, error) {
 	return path.Clean(name), nil
 }
 
-func copyTar(w *tar.Writer, data []byte) error {
-	var r io.Reader = bytes.NewReader(data)
+func copyTar(w *tar.Writer, data *io.SectionReader, magic []byte) error {
+	var r io.Reader = data
 	switch {
-	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		zr, err := gzip.NewReader(r)
 		if err != nil {
 			return err
 		}
 		r = zr
-	case bytes.HasPrefix(data, []byte("BZh")):
+	case bytes.HasPrefix(magic, []byte("BZh")):
 		r = bzip2.NewReader(r)
 	}
 	r = io.LimitReader(r, maxUnpacked)
@@ -107,8 +100,8 @@ func copyTar(w *tar.Writer, data []byte) error {
 	}
 }
 
-func copyZip(w *tar.Writer, data []byte) error {
-	zr, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+func copyZip(w *tar.Writer, data *io.SectionReader) error {
+	zr, err := zip.NewReader(data, data.Size())
 	if err != nil {
 		return err
 	}

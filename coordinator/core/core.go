@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -55,6 +56,7 @@ type Core struct {
 	Options
 	outputs outputs
 	healer  healer
+	filesMu sync.RWMutex // held to delete a file, shared to store one until something names it
 }
 
 // New builds a Core.

@@ -619,33 +619,20 @@ func (c *Core) failRelease(ctx context.Context, run *operation.Run) error {
 
 // dropFiles forgets the archives of a release that no other one needs.
 func (c *Core) dropFiles(ctx context.Context, app AppID, number int) error {
-	var drop []string
+	var files []string
 	err := c.Store.Update(ctx, func(tx Tx) error {
-		drop = nil
 		rel, err := tx.Release(app, number)
 		if err != nil {
 			return ignoreNotFound(err)
 		}
-		files := []string{rel.Source, rel.Artifact}
+		files = []string{rel.Source, rel.Artifact}
 		rel.Source, rel.Artifact = "", ""
-		if err := tx.PutRelease(&rel); err != nil {
-			return err
-		}
-		for _, f := range files {
-			used, err := tx.ArtifactUsed(f)
-			if err != nil {
-				return err
-			}
-			if f != "" && !used {
-				drop = append(drop, f)
-			}
-		}
-		return nil
+		return tx.PutRelease(&rel)
 	})
-	for _, f := range drop {
-		err = errors.Join(err, c.Files.Delete(f))
+	if err != nil {
+		return err
 	}
-	return err
+	return c.dropUnused(ctx, files...)
 }
 
 func (c *Core) withdrawHalted(ctx context.Context, run *operation.Run) error {
@@ -765,7 +752,7 @@ func (c *Core) removeFromPool(ctx context.Context, run *operation.Run) error {
 	return nil
 }
 
-// dropReleases forgets the archives of all of an app's releases.
+// dropReleases forgets the archives of all of an app's releases and code versions.
 func (c *Core) dropReleases(ctx context.Context, run *operation.Run) error {
 	p, _, found, err := c.appOf(ctx, run)
 	if err != nil || !found || c.Files == nil {
@@ -780,5 +767,5 @@ func (c *Core) dropReleases(ctx context.Context, run *operation.Run) error {
 			return err
 		}
 	}
-	return nil
+	return c.dropCode(ctx, p.AppID)
 }

@@ -59,16 +59,6 @@ type ServiceEvent struct {
 	Reason string // "" when all went well
 }
 
-// CodeVersion is an archive that was uploaded for a service.
-type CodeVersion struct {
-	Num         int64
-	AppID       AppID
-	Filename    string
-	Description string
-	CreatedAt   time.Time
-	Archive     []byte // tar.gz; nil in lists
-}
-
 // ServiceKind is what a type of service is made of.
 type ServiceKind struct {
 	Types    []string // names it is asked for by
@@ -698,86 +688,6 @@ func (c *Core) ConfigureService(ctx context.Context, p Principal, num, version i
 		return err
 	}
 	return nil
-}
-
-// MaxCode is the largest archive of a code version, in bytes: an agent takes it in one request.
-const MaxCode = 4 << 20
-
-// UploadCode stores a code version.
-//
-// Errors: not_found, invalid (too big, no archive, members that lead out of it), unsupported (the type runs no code)
-func (c *Core) UploadCode(ctx context.Context, p Principal, num int64, v CodeVersion) (CodeVersion, error) {
-	archive, err := normalArchive(v.Filename, v.Archive)
-	if err == nil {
-		v.Archive, v.CreatedAt = archive, c.now()
-		err = c.Store.Update(ctx, func(tx Tx) error {
-			s, err := ownService(tx, p, num)
-			if err != nil {
-				return err
-			}
-			if !s.Managed || s.App.Platform == "" {
-				return Errorf(Unsupported, ObjCode, "this service runs no code")
-			}
-			v.AppID = s.AppID
-			if err := tx.AddCodeVersion(&v); err != nil {
-				return err
-			}
-			return tx.Audit(c.auditRecord(p, "service.upload", string(s.AppID), "", "accepted"))
-		})
-	}
-	if err != nil {
-		c.refused(ctx, p, "service.upload", "", err)
-	}
-	v.Archive = nil
-	return v, err
-}
-
-// CodeVersions lists a service's code versions without their archives, newest first.
-func (c *Core) CodeVersions(ctx context.Context, p Principal, num int64) ([]CodeVersion, error) {
-	return view(ctx, c.Store, func(r Reader) ([]CodeVersion, error) {
-		s, err := ownService(r, p, num)
-		if err != nil {
-			return nil, err
-		}
-		return r.CodeVersions(s.AppID)
-	})
-}
-
-// CodeVersion is one code version with its archive.
-func (c *Core) CodeVersion(ctx context.Context, p Principal, num, version int64) (CodeVersion, error) {
-	return view(ctx, c.Store, func(r Reader) (CodeVersion, error) {
-		s, err := ownService(r, p, num)
-		if err != nil {
-			return CodeVersion{}, err
-		}
-		return r.CodeVersion(s.AppID, version)
-	})
-}
-
-// DeleteCode forgets a code version.
-//
-// Errors: not_found, busy (it is the active one)
-func (c *Core) DeleteCode(ctx context.Context, p Principal, num, version int64) error {
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		s, err := ownService(tx, p, num)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.CodeVersion(s.AppID, version); err != nil {
-			return err
-		}
-		if s.Version == version {
-			return Errorf(Busy, ObjCode, "ERROR: the active code version cannot be deleted")
-		}
-		if err := tx.DeleteCodeVersion(version); err != nil {
-			return err
-		}
-		return tx.Audit(c.auditRecord(p, "service.delete_code", string(s.AppID), "", "accepted"))
-	})
-	if err != nil {
-		c.refused(ctx, p, "service.delete_code", "", err)
-	}
-	return err
 }
 
 // SetServiceSettings replaces some settings of a service in any state.

@@ -271,22 +271,22 @@ func (c *Core) deployService(ctx context.Context, run *operation.Run) error {
 	if !found {
 		return Errorf(NotFound, ObjService, "the service is gone")
 	}
-	var archive []byte
+	var code *CodeVersion
 	if s.Version != 0 {
-		v, err := view(ctx, c.Store, func(r Reader) (CodeVersion, error) { return r.CodeVersion(s.AppID, s.Version) })
+		v, err := c.codeFile(ctx, s.AppID, s.Version)
 		if err != nil {
 			return err
 		}
-		archive = v.Archive
+		code = &v
 	}
 	var each []func(context.Context, *operation.Run) error
 	for _, n := range s.runningNodes() {
-		each = append(each, func(ctx context.Context, _ *operation.Run) error { return c.deployOn(ctx, s, n, archive) })
+		each = append(each, func(ctx context.Context, _ *operation.Run) error { return c.deployOn(ctx, s, n, code) })
 	}
 	return atOnce(each...)(ctx, run)
 }
 
-func (c *Core) deployOn(ctx context.Context, s Service, n Node, archive []byte) error {
+func (c *Core) deployOn(ctx context.Context, s Service, n Node, code *CodeVersion) error {
 	agent, err := c.Agents.Agent(n)
 	if err != nil {
 		return err
@@ -298,9 +298,8 @@ func (c *Core) deployOn(ctx context.Context, s Service, n Node, archive []byte) 
 	if err != nil {
 		return classified(err, Internal, ObjService, "make the app on "+n.Name)
 	}
-	if archive != nil {
-		p := agentapi.PutReleaseParams{App: appName(s.App), Release: s.Release, Archive: archive}
-		if err := agent.Call(ctx, "deploy.put_release", p, nil); err != nil {
+	if code != nil {
+		if err := c.putCode(ctx, agent, s, n, *code); err != nil {
 			return classified(err, Internal, ObjService, "put the code on "+n.Name)
 		}
 	}

@@ -50,8 +50,8 @@ type Reader interface {
 	AppEnv(app AppID) ([]EnvVar, error)    // by name
 	Releases(app AppID) ([]Release, error) // newest first
 	Release(app AppID, number int) (Release, error)
-	// ArtifactUsed says whether any release, of any app, needs the stored file of this sum.
-	ArtifactUsed(sha string) (bool, error)
+	// FileUsed says whether any release or code version, of any app, needs the stored file of this sum.
+	FileUsed(sha string) (bool, error)
 	Unit(id string) (AppUnit, error)
 	UnitsOnNode(node NodeID) ([]AppUnit, error)
 	// AppLog lists the newest lines with Num > after, oldest first; source and unit are exact when not "". limit 0 means all.
@@ -161,7 +161,7 @@ type Tx interface {
 	PutApplication(*Application) error
 	PutManagedService(ManagedService) error // deleted with its app, as are the next four
 	AddServiceEvent(AppID, ServiceEvent) error
-	AddCodeVersion(*CodeVersion) error // fills in Num
+	PutCodeVersion(*CodeVersion) error // fills in Num
 	PutLease(Lease) error              // deleted with its node, too
 	PutBillingClock(BillingClock) error
 

@@ -449,3 +449,12 @@ func (a agentOf) FSUse(context.Context, string) (int64, int64, error) {
 func (a agentOf) Call(ctx context.Context, method string, params, result any) error {
 	return a.callMethod(ctx, method, params, result)
 }
+
+func (a agentOf) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
+	return a.do(ctx, "PutRelease", func(h *host) error {
+		if _, ok := h.apps[p.App]; !ok {
+			return core.Errorf(core.NotFound, core.ObjNode, "no such app")
+		}
+		return nil
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -68,18 +69,63 @@ func (s *Service) stored(a app) ([]int, error) {
 
 // PutRelease unpacks a release beside the current one and switches to it.
 func (s *Service) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) (_ agentapi.AppPaths, err error) {
-	if p.Release < 1 {
+	switch {
+	case p.Release < 1:
 		return agentapi.AppPaths{}, invalid("a release number is 1 or more, not %d", p.Release)
+	case (p.Source == nil) == (len(p.Archive) == 0):
+		return agentapi.AppPaths{}, invalid("a release has an archive or a source, and not both")
+	case p.Source == nil:
+		sum := sha256.Sum256(p.Archive)
+		return s.putRelease(ctx, p.App, p.Release, hex.EncodeToString(sum[:]), bytes.NewReader(p.Archive))
+	case !sha256Hex.MatchString(p.Source.SHA256):
+		return agentapi.AppPaths{}, invalid("a release is fetched by its sha256")
 	}
-	s.appsMu.Lock()
-	defer s.appsMu.Unlock()
+	if _, err := blobClient(*p.Source); err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	_, unlock, err := s.locks.take(ctx, p.App+"/"+strconv.Itoa(p.Release), false)
+	if err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	defer unlock()
 	a, err := s.load(p.App)
 	if err != nil {
 		return agentapi.AppPaths{}, err
 	}
-	sum := sha256.Sum256(p.Archive)
-	note := releaseNote{SHA256: hex.EncodeToString(sum[:])}
-	have, err := s.knownRelease(a, p.Release, note.SHA256)
+	have, err := s.knownRelease(a, p.Release, p.Source.SHA256)
+	if err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	if have.SHA256 != "" {
+		return s.putRelease(ctx, p.App, p.Release, p.Source.SHA256, nil)
+	}
+	tmp := a.fetched(p.Release)
+	defer func() { err = errors.Join(err, s.host.RemoveAll(tmp)) }()
+	if err := errors.Join(s.host.RemoveAll(tmp), s.host.MkdirAll(tmp, 0o700)); err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	file, err := s.host.CreateFile(path.Join(tmp, "archive"), 0o600)
+	if err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	defer file.Close()
+	if _, err := fetchBlob(ctx, *p.Source, file); err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	return s.putRelease(ctx, p.App, p.Release, p.Source.SHA256, file)
+}
+
+// putRelease unpacks an archive of the sum given, unless it is here already, and switches to it. A nil archive is one that
+// was here a moment ago.
+func (s *Service) putRelease(ctx context.Context, name string, n int, sum string, archive io.Reader) (_ agentapi.AppPaths, err error) {
+	s.appsMu.Lock()
+	defer s.appsMu.Unlock()
+	a, err := s.load(name)
+	if err != nil {
+		return agentapi.AppPaths{}, err
+	}
+	note := releaseNote{SHA256: sum}
+	have, err := s.knownRelease(a, n, note.SHA256)
 	if err != nil {
 		return agentapi.AppPaths{}, err
 	}
@@ -89,15 +135,18 @@ func (s *Service) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) (
 	c := s.host.Begin()
 	defer rollback(c, &err)
 	if have.SHA256 == "" {
-		if err := s.unpackRelease(ctx, c, a, p, note); err != nil {
+		if archive == nil {
+			return agentapi.AppPaths{}, conflict("release %d of app %q was removed meanwhile; try again", n, name)
+		}
+		if err := s.unpackRelease(ctx, c, a, n, archive, note); err != nil {
 			return agentapi.AppPaths{}, err
 		}
 	}
-	if err := s.switchTo(ctx, c, a, p.Release); err != nil {
+	if err := s.switchTo(ctx, c, a, n); err != nil {
 		return agentapi.AppPaths{}, err
 	}
 	note.Switched = true
-	if err := s.writeNote(c, a, p.Release, note); err != nil {
+	if err := s.writeNote(c, a, n, note); err != nil {
 		return agentapi.AppPaths{}, err
 	}
 	paths, err := s.paths(a)
@@ -105,8 +154,8 @@ func (s *Service) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) (
 		return agentapi.AppPaths{}, err
 	}
 	c.Commit()
-	s.prune(a, p.Release)
-	s.log.Info("release is in place", "app", a.App, "release", p.Release)
+	s.prune(a, n)
+	s.log.Info("release is in place", "app", a.App, "release", n)
 	return paths, nil
 }
 
@@ -147,12 +196,12 @@ func (s *Service) writeNote(c *host.Change, a app, n int, note releaseNote) erro
 }
 
 // unpackRelease puts the release in place, complete and on disk, or not at all.
-func (s *Service) unpackRelease(ctx context.Context, c *host.Change, a app, p agentapi.PutReleaseParams, note releaseNote) (err error) {
+func (s *Service) unpackRelease(ctx context.Context, c *host.Change, a app, n int, archive io.Reader, note releaseNote) (err error) {
 	o, err := s.ownerOf(a)
 	if err != nil {
 		return err
 	}
-	tmp := a.unfinished(p.Release)
+	tmp := a.unfinished(n)
 	defer func() { err = errors.Join(err, s.host.RemoveAll(tmp)) }()
 	tree := path.Join(tmp, "tree")
 	if err := errors.Join(s.host.RemoveAll(tmp), s.host.MkdirAll(tree, 0o700)); err != nil {
@@ -163,7 +212,7 @@ func (s *Service) unpackRelease(ctx context.Context, c *host.Change, a app, p ag
 		return err
 	}
 	defer root.Close()
-	if err := unpack(ctx, root, bytes.NewReader(p.Archive), defaultLimits, false); err != nil {
+	if err := unpack(ctx, root, archive, defaultLimits, false); err != nil {
 		return err
 	}
 	if st, err := root.Stat("htdocs"); err != nil || !st.IsDir() { // the whole archive is what is to be served
@@ -182,11 +231,11 @@ func (s *Service) unpackRelease(ctx context.Context, c *host.Change, a app, p ag
 	if err := s.host.SyncFS(tree); err != nil {
 		return err
 	}
-	if err := s.writeNote(c, a, p.Release, note); err != nil {
+	if err := s.writeNote(c, a, n, note); err != nil {
 		return err
 	}
-	c.OnRollback(func() error { return s.host.RemoveAll(a.release(p.Release)) })
-	return s.host.Rename(tree, a.release(p.Release))
+	c.OnRollback(func() error { return s.host.RemoveAll(a.release(n)) })
+	return s.host.Rename(tree, a.release(n))
 }
 
 // ownerOf looks up who owns an app's files.

@@ -61,7 +61,7 @@ func TestPutRelease(t *testing.T) {
 		wantKind(t, err, agentapi.KindInvalid)
 	})
 	t.Run("an unknown app is not found", func(t *testing.T) {
-		_, err := newService(h).PutRelease(t.Context(), agentapi.PutReleaseParams{App: "nope", Release: 1})
+		_, err := newService(h).PutRelease(t.Context(), agentapi.PutReleaseParams{App: "nope", Release: 1, Archive: []byte("PK")})
 		wantKind(t, err, agentapi.KindNotFound)
 	})
 	t.Run("an archive that is none leaves no trace", func(t *testing.T) {
@@ -255,4 +255,40 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("got %v outside, want nothing", entries)
 		}
 	})
+}
+
+func TestPutReleaseFromABlob(t *testing.T) {
+	h := hostWithShop(t)
+	s := newService(h)
+	st := newStore(t)
+	blob := st.put(archive(t, file{name: "index.php", body: strings.Repeat("x", 1<<20)}))
+	paths := must[agentapi.AppPaths](t)(s.PutRelease(t.Context(), agentapi.PutReleaseParams{App: "shop", Release: 1, Source: &blob}))
+	if got := h.Text(paths.DocumentRoot + "/index.php"); paths.Release != 1 || len(got) != 1<<20 {
+		t.Errorf("got release %d with %d bytes, want 1 with %d", paths.Release, len(got), 1<<20)
+	}
+	st.Close() // what is here is not fetched again
+	must[agentapi.AppPaths](t)(s.PutRelease(t.Context(), agentapi.PutReleaseParams{App: "shop", Release: 1, Source: &blob}))
+	before := everything(h)
+	other := newStore(t)
+	wrong := other.put(archive(t, file{name: "index.php", body: "y"}))
+	wrong.SHA256 = sumOf([]byte("x"))
+	for name, c := range map[string]struct {
+		p    agentapi.PutReleaseParams
+		kind agentapi.Kind
+	}{
+		"neither":       {agentapi.PutReleaseParams{App: "shop", Release: 2}, agentapi.KindInvalid},
+		"both":          {agentapi.PutReleaseParams{App: "shop", Release: 2, Archive: []byte("x"), Source: &blob}, agentapi.KindInvalid},
+		"no sum":        {agentapi.PutReleaseParams{App: "shop", Release: 2, Source: &agentapi.Blob{URL: blob.URL}}, agentapi.KindInvalid},
+		"another sum":   {agentapi.PutReleaseParams{App: "shop", Release: 2, Source: &wrong}, agentapi.KindInvalid},
+		"nobody there":  {agentapi.PutReleaseParams{App: "shop", Release: 2, Source: &blob}, agentapi.KindUnavailable},
+		"no such app":   {agentapi.PutReleaseParams{App: "nope", Release: 2, Source: &blob}, agentapi.KindNotFound},
+		"other content": {agentapi.PutReleaseParams{App: "shop", Release: 1, Source: &wrong}, agentapi.KindConflict},
+	} {
+		if _, err := s.PutRelease(t.Context(), c.p); !isKind(err, c.kind) {
+			t.Errorf("%s: got %v, want %s", name, err, c.kind)
+		}
+	}
+	if got := everything(h); got != before {
+		t.Errorf("got\n%s\nwant\n%s", got, before)
+	}
 }

@@ -4,8 +4,10 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -27,6 +30,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/auth"
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/coordinator/operation"
+	"github.com/reeve-paas/reeve/coordinator/release"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
@@ -45,6 +49,7 @@ type bed struct {
 	port     int // of managers
 	store    *sqlite.Store
 	cloud    *memCloud
+	files    *release.Files
 	log      *lockedBuffer
 	dir      string
 	now      *clock
@@ -83,7 +88,14 @@ func newBed(t testing.TB, change ...func(*director.Options, *core.Options)) *bed
 	b.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(b.dir, "reeve.db"), Sealer: sealer})
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
-	co := core.Options{Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.cloud}, Log: log, Clock: b.now.Now, Uptime: b.now.Uptime,
+	blobs := http.NewServeMux()
+	lender := httptest.NewServer(blobs)
+	t.Cleanup(lender.Close)
+	b.files, err = release.Open(release.Options{Dir: filepath.Join(b.dir, "files"), Secret: bytes.Repeat([]byte{1}, 32),
+		BaseURL: func(core.Node) (string, error) { return lender.URL, nil }})
+	b.must(err)
+	b.files.Register(blobs)
+	co := core.Options{Files: b.files, Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.cloud}, Log: log, Clock: b.now.Now, Uptime: b.now.Uptime,
 		HashPassword: func(string) (string, error) { return "$6$hash", nil }}
 	o := director.Options{Log: log, MaxCredit: 50, Bootstrap: func() (io.ReadSeekCloser, time.Time, error) {
 		return file{bytes.NewReader([]byte("\x1f\x8bthe archive"))}, time.Now(), nil
@@ -422,11 +434,12 @@ type memCloud struct {
 	refuse    map[string]error // by the name of a call
 	once      map[string]bool
 	releases  map[string][]int // by node address: releases put
+	sizes     map[string]int   // likewise: size of the last archive
 	gate      chan struct{}    // CreateNode waits for it
 }
 
 func newMemCloud() *memCloud {
-	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}}
+	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}, sizes: map[string]int{}}
 }
 
 var (
@@ -590,16 +603,43 @@ func (a agentOf) CreateDatabase(context.Context, string, agentapi.CreateDatabase
 func (a agentOf) CreateDatabaseUser(context.Context, string, agentapi.CreateDatabaseUserParams) error {
 	return a.failure("CreateDatabaseUser")
 }
-func (a agentOf) Call(_ context.Context, method string, params, _ any) error {
-	if err := a.failure(method); err != nil {
+func (a agentOf) PutRelease(_ context.Context, p agentapi.PutReleaseParams) error {
+	if err := a.failure("PutRelease"); err != nil {
 		return err
 	}
-	if p, ok := params.(agentapi.PutReleaseParams); ok {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.releases[a.node.Address] = append(a.releases[a.node.Address], p.Release)
+	size := len(p.Archive)
+	if p.Source != nil {
+		r, err := http.NewRequest("GET", p.Source.URL, nil)
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Authorization", "Bearer "+string(p.Source.Token))
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		sum := sha256.New()
+		n, err := io.Copy(sum, res.Body)
+		if err != nil || res.StatusCode != 200 || hex.EncodeToString(sum.Sum(nil)) != p.Source.SHA256 {
+			return core.Errorf(core.Invalid, core.ObjRelease, "got %s, %d bytes, %v", res.Status, n, err)
+		}
+		size = int(n)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.releases[a.node.Address] = append(a.releases[a.node.Address], p.Release)
+	a.sizes[a.node.Address] = size
 	return nil
+}
+
+func (a agentOf) Call(_ context.Context, method string, _, _ any) error { return a.failure(method) }
+
+// size is that of the archive which a node got last.
+func (m *memCloud) size(address string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sizes[address]
 }
 
 func (m *memCloud) put(address string) []int {

@@ -43,9 +43,9 @@ type Core interface {
 	ShrinkService(ctx context.Context, p core.Principal, num int64, n int) error
 	ConfigureService(ctx context.Context, p core.Principal, num, version int64, settings map[string]string) error
 	SetServiceSettings(ctx context.Context, p core.Principal, num int64, settings map[string]string) error
-	UploadCode(ctx context.Context, p core.Principal, num int64, v core.CodeVersion) (core.CodeVersion, error)
+	UploadCode(ctx context.Context, p core.Principal, num int64, v core.CodeVersion, data io.ReaderAt, size int64) (core.CodeVersion, error)
 	CodeVersions(ctx context.Context, p core.Principal, num int64) ([]core.CodeVersion, error)
-	CodeVersion(ctx context.Context, p core.Principal, num, version int64) (core.CodeVersion, error)
+	OpenCode(ctx context.Context, p core.Principal, num, version int64) (core.CodeVersion, io.ReadCloser, error)
 	DeleteCode(ctx context.Context, p core.Principal, num, version int64) error
 	ServiceEvents(ctx context.Context, p core.Principal, num int64) ([]core.ServiceEvent, error)
 	ServiceLog(ctx context.Context, p core.Principal, num int64) (string, error)

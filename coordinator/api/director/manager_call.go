@@ -159,7 +159,7 @@ func (c *managerCall) do(w http.ResponseWriter) {
 		return
 	}
 	if f, ok := result.(rawFile); ok {
-		writeFile(w, f)
+		c.send(w, f)
 		return
 	}
 	write(w, http.StatusOK, reply{Result: result, ID: req.id})
@@ -227,11 +227,12 @@ func (c *managerCall) read(w http.ResponseWriter) (req request, status int, prob
 }
 
 // maxUpload is the largest body of an upload, in bytes.
-const maxUpload = 2 * core.MaxCode
+const maxUpload = core.MaxCode + maxForm
 
+// readUpload reads a form. Files that are not small wait on disk until the call is answered.
 func (c *managerCall) readUpload() (req request, status int, problem string) {
 	c.r.Body = http.MaxBytesReader(nil, c.r.Body, maxUpload)
-	if err := c.r.ParseMultipartForm(maxUpload); err != nil {
+	if err := c.r.ParseMultipartForm(maxForm); err != nil {
 		if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 			return req, http.StatusRequestEntityTooLarge, "the upload is too large"
 		}
@@ -259,16 +260,11 @@ func (c *managerCall) readUpload() (req request, status int, problem string) {
 	return req, 0, ""
 }
 
-// file is an uploaded file.
-func (c *managerCall) file(name string) (filename string, data []byte, err error) {
+// file is an uploaded file, which the caller closes, and what is known of it.
+func (c *managerCall) file(name string) (multipart.File, *multipart.FileHeader, error) {
 	if len(c.files[name]) == 0 {
-		return "", nil, core.Errorf(core.Invalid, "", "ERROR: the file %q is missing", name)
+		return nil, nil, core.Errorf(core.Invalid, "", "ERROR: the file %q is missing", name)
 	}
 	f, err := c.files[name][0].Open()
-	if err != nil {
-		return "", nil, err
-	}
-	defer f.Close()
-	data, err = io.ReadAll(f)
-	return c.files[name][0].Filename, data, err
+	return f, c.files[name][0], err
 }

@@ -44,11 +44,13 @@ func (c *managerCall) listCodeVersions() (any, error) {
 }
 
 func (c *managerCall) uploadCodeVersion() (any, error) {
-	filename, data, err := c.file("code")
+	f, header, err := c.file("code")
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.m.o.Core.UploadCode(c.ctx(), c.caller, c.num, core.CodeVersion{Filename: clip(filename), Description: clip(c.text("description")), Archive: data})
+	defer f.Close()
+	v := core.CodeVersion{Filename: clip(header.Filename), Description: clip(c.text("description"))}
+	v, err = c.m.o.Core.UploadCode(c.ctx(), c.caller, c.num, v, f, header.Size)
 	return map[string]string{"codeVersionId": codeID(v.Num)}, err
 }
 
@@ -57,8 +59,8 @@ func (c *managerCall) downloadCodeVersion() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.m.o.Core.CodeVersion(c.ctx(), c.caller, c.num, num)
-	return rawFile{codeID(v.Num) + ".tar.gz", v.Archive}, err
+	v, data, err := c.m.o.Core.OpenCode(c.ctx(), c.caller, c.num, num)
+	return rawFile{codeID(v.Num) + ".tar.gz", v.SizeBytes, data}, err
 }
 
 func (c *managerCall) deleteCodeVersion() (any, error) {

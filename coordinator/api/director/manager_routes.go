@@ -2,7 +2,9 @@ package director
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"strconv"
 )
 
 // kind is how a method is called; another way is not found.
@@ -60,13 +62,21 @@ var nodeParams = []string{"backend", "web", "proxy", "nodes", "glb_nodes", "mysq
 // rawFile is a result that is sent as it is.
 type rawFile struct {
 	name string
-	data []byte
+	size int64
+	data io.ReadCloser
 }
 
-func writeFile(w http.ResponseWriter, f rawFile) {
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", `attachement; filename="`+f.name+`"`) // sic
-	send(w, http.StatusOK, f.data)
+func (c *managerCall) send(w http.ResponseWriter, f rawFile) {
+	defer f.data.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachement; filename="`+f.name+`"`) // sic
+	h.Set("Content-Length", strconv.FormatInt(f.size, 10))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if _, err := io.Copy(w, f.data); err != nil && c.ctx().Err() == nil {
+		c.m.log.Warn("a file was not sent to its end", "service", c.num, "err", err)
+	}
 }
 
 // reply is a success; result is never null.

@@ -5,11 +5,15 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -192,7 +196,7 @@ func TestManager(t *testing.T) {
 	})
 	t.Run("what is no archive, or leads out of itself, is refused", func(t *testing.T) {
 		for name, data := range map[string][]byte{"nonsense": []byte("nonsense"), "empty": nil, "parent": targz(t, "../x", "x"), "absolute": targz(t, "/etc/x", "x"),
-			"zip": zipOf(t, "../../x", "x"), "cut": targz(t, "index.php", strings.Repeat("x", 1000))[:60], "bomb": bytes.Repeat([]byte("x"), core.MaxCode+1)} {
+			"zip": zipOf(t, "../../x", "x"), "cut": targz(t, "index.php", strings.Repeat("x", 1000))[:60]} {
 			b.wantRefusal(name, b.uploadCode(u, record, "x.tar.gz", data), "ERROR")
 		}
 		b.result(b.uploadCode(u, record, "good.zip", zipOf(t, "a/index.php", "x")))
@@ -252,7 +256,7 @@ func TestManager(t *testing.T) {
 	})
 	t.Run("a version that a node refuses is taken back", func(t *testing.T) {
 		bad := b.result(b.uploadCode(u, record, "bad.tar.gz", targz(t, "index.php", "bad")))["codeVersionId"].(string)
-		b.cloud.failOnce("deploy.put_release", core.Errorf(core.Invalid, core.ObjNode, "the archive is bad"))
+		b.cloud.failOnce("PutRelease", core.Errorf(core.Invalid, core.ObjNode, "the archive is bad"))
 		b.wantRefusal("activate", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": bad}), "bad")
 		reaches("RUNNING")
 		b.want("active", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], code)
@@ -261,6 +265,39 @@ func TestManager(t *testing.T) {
 		b.wantRefusal("activate nothing", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": "code-999"}), "")
 		b.wantRefusal("a setting that is none", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"auto_prepend_file": "/etc/passwd"}}), "phpconf")
 		b.wantRefusal("a value that breaks out", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"memory_limit": "1M\nSetEnv"}}), "phpconf")
+	})
+	t.Run("an archive of 20 MB is lent, sent back whole, and forgotten", func(t *testing.T) {
+		page := make([]byte, 20<<20) // nothing that can be packed
+		_, err := rand.Read(page)
+		b.must(err)
+		big := b.result(b.uploadCode(u, record, "big.tar.gz", targz(t, "index.php", string(page))))["codeVersionId"].(string)
+		b.result(b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": big}))
+		got := b.manage(u.cert, record, "GET", "download_code_version", map[string]any{"codeVersionId": big})
+		if len(got.body) < len(page) || got.header.Get("Content-Length") != fmt.Sprint(len(got.body)) {
+			t.Errorf("got %d bytes, header %v", len(got.body), got.header)
+		}
+		zr, err := gzip.NewReader(bytes.NewReader(got.body))
+		b.must(err)
+		tr := tar.NewReader(zr)
+		_, err = tr.Next()
+		b.must(err)
+		if back, err := io.ReadAll(tr); err != nil || !bytes.Equal(back, page) {
+			t.Errorf("got %d bytes back, %v", len(back), err)
+		}
+		id := nodes()["web"].([]any)[0]
+		ip := b.result(b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": id}))["serviceNode"].(map[string]any)["ip"].(string)
+		b.want("bytes at the node", b.cloud.size(ip), len(got.body))
+		sum := fmt.Sprintf("%x", sha256.Sum256(got.body))
+		again := b.result(b.uploadCode(u, record, "again.tar.gz", got.body))["codeVersionId"].(string)
+		b.result(b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": code}))
+		for _, id := range []string{big, again} { // both are the same file
+			_, err := b.files.Open(sum)
+			b.must(err)
+			b.result(b.manage(u.cert, record, "POST", "delete_code_version", map[string]any{"codeVersionId": id}))
+		}
+		if _, err := b.files.Open(sum); core.KindOf(err) != core.NotFound {
+			t.Errorf("the archive is still stored: %v", err)
+		}
 	})
 	t.Run("logs and history tell", func(t *testing.T) {
 		log := b.result(b.manage(u.cert, record, "GET", "getLog", nil))["log"].(string)
@@ -309,6 +346,9 @@ func TestManager(t *testing.T) {
 			n, a := b.cloud.count()
 			return n == 0 && a == 0 && len(b.get(u.cert, "/list").list(t)) == 0
 		})
+		if left, _ := filepath.Glob(filepath.Join(b.dir, "files", "??", "*")); len(left) > 0 {
+			t.Errorf("the archives %q are left", left)
+		}
 		b.until("its listener to be closed", func() bool {
 			_, err := b.tryManage(u.cert, record, "GET", "get_service_info", nil)
 			return err != nil

@@ -100,12 +100,20 @@ func (c *call) newUser() {
 	uuid, _ := c.userText("uuid")
 	openID, _ := c.userText("openid")
 	account, err := c.d.opts.Auth.CreateUser(c.ctx(), auth.NewUser{Username: v["username"], Password: core.Secret(v["password"]), FirstName: v["fname"],
-		LastName: v["lname"], Email: v["email"], Affiliation: v["affiliation"], UUID: uuid, OpenID: openID, Credit: credit})
+		LastName: v["lname"], Email: v["email"], Affiliation: v["affiliation"], UUID: uuid, OpenID: openID, Credit: credit, From: c.asksForItself()})
 	if err != nil {
 		c.failUser(err, v)
 		return
 	}
 	c.answerUser(account, v["password"])
+}
+
+// asksForItself is the caller's address, "" when the caller is the web frontend, which asks for all of its users.
+func (c *call) asksForItself() string {
+	if peer, err := c.d.opts.Certificates.Peer(c.ctx(), c.r.TLS); err == nil && peer.Role == auth.RoleFrontend {
+		return ""
+	}
+	return api.Caller(c.ctx()).From
 }
 
 // either picks the words of the caller's generation.

@@ -2,7 +2,9 @@ package director_test
 
 import (
 	"crypto/md5"
+	"crypto/tls"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/reeve-paas/reeve/crypto/authority"
 )
 
 // full are all documented fields of new_user.
@@ -154,6 +158,36 @@ func TestUsers(t *testing.T) {
 		}
 		if p, err := b.auth.Login(t.Context(), "ann@example.org", "secret one", "192.0.2.1"); err != nil || p.Account.Username != "ann" {
 			t.Errorf("got %v, %v", p, err)
+		}
+	})
+	t.Run("who guesses passwords waits, and so does who makes users without end", func(t *testing.T) {
+		b := newBed(t)
+		u := b.user("ann", "5")
+		for range 4 {
+			b.wantBody("a guess", b.post(nil, "/login", "username", "ann", "password", "wrong"), 200, "false")
+		}
+		b.wantBody("too early", b.post(nil, "/login", "username", "ann", "password", u.password), 200, "false")
+		b.wantBody("too early for getcerts", b.post(nil, "/getcerts", "username", "ann", "password", u.password), 200, "false")
+		if got := b.post(nil, "/login?service_id=0", "username", "ann", "password", u.password).object(t); !strings.Contains(got["error"].(string), "try again in") {
+			t.Errorf("got %v", got)
+		}
+		next := 0
+		one := func(cert *tls.Certificate) map[string]any {
+			next++
+			name := fmt.Sprintf("user%d", next)
+			return b.post(cert, "/new_user", full("username", name, "email", name+"@example.org")...).object(t)
+		}
+		for range 20 {
+			if got := one(nil); got["uid"] == nil {
+				t.Fatalf("user %d: got %v", next, got)
+			}
+		}
+		if got := one(nil); got["error"] != true || !strings.Contains(got["msg"].(string), "try again in") {
+			t.Errorf("got %v", got)
+		}
+		frontend := b.forged(authority.Identity{CommonName: "front.test", Organization: "ConPaaS", Email: authority.DirectorEmail, Role: authority.RoleFrontend})
+		if got := one(frontend); got["uid"] == nil {
+			t.Errorf("the web frontend: got %v", got)
 		}
 	})
 	t.Run("a closed Director makes nobody", func(t *testing.T) {

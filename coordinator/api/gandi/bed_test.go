@@ -445,7 +445,8 @@ func (a *memAgents) SetLogin(_ context.Context, p agentapi.SetLoginParams) error
 func (a *memAgents) AppPaths(_ context.Context, p agentapi.AppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{Home: "/srv/apps/" + p.App}, a.result("AppPaths")
 }
-func (a *memAgents) DeleteApp(context.Context, agentapi.AppParams) error { return nil }
+func (a *memAgents) DeleteApp(context.Context, agentapi.AppParams) error         { return nil }
+func (a *memAgents) PutRelease(context.Context, agentapi.PutReleaseParams) error { return nil }
 func (a *memAgents) CreateVHost(_ context.Context, p agentapi.CreateVHostParams) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -30,9 +30,10 @@ const (
 	eventInsert = `INSERT INTO service_event (app_id, at, state, reason) VALUES (?, ?, ?, ?)`
 	eventList   = `SELECT at, state, reason FROM service_event WHERE app_id = ? ORDER BY num`
 
-	codeInsert = `INSERT INTO code_version (app_id, filename, description, created_at, archive) VALUES (?, ?, ?, ?, ?) RETURNING num`
-	codeList   = `SELECT num, app_id, filename, description, created_at, NULL FROM code_version WHERE app_id = ? ORDER BY num DESC`
-	codeByNum  = `SELECT num, app_id, filename, description, created_at, archive FROM code_version WHERE app_id = ? AND num = ?`
+	codeInsert = `INSERT INTO code_version (app_id, filename, description, created_at, file, size_bytes, archive) VALUES (?, ?, ?, ?, ?, ?, ?)`
+	codeUpdate = `UPDATE code_version SET app_id = ?, filename = ?, description = ?, created_at = ?, file = ?, size_bytes = ?, archive = ? WHERE num = ?`
+	codeList   = `SELECT num, app_id, filename, description, created_at, file, size_bytes, NULL FROM code_version WHERE app_id = ? ORDER BY num DESC`
+	codeByNum  = `SELECT num, app_id, filename, description, created_at, file, size_bytes, archive FROM code_version WHERE app_id = ? AND num = ?`
 
 	leasePut   = `INSERT INTO lease (node_id, app_id, paid_until) VALUES (?, ?, ?) ON CONFLICT (node_id) DO UPDATE SET paid_until = excluded.paid_until`
 	leaseList  = `SELECT l.node_id, l.app_id, l.paid_until FROM lease l JOIN node n ON n.id = l.node_id WHERE l.app_id = ? ORDER BY n.num`
@@ -125,7 +126,12 @@ func (t *tx) AddServiceEvent(app core.AppID, e core.ServiceEvent) error {
 }
 
 func scanCode(_ *tx, row scanner, v *core.CodeVersion) error {
-	return row.Scan((*number)(&v.Num), (*text)(&v.AppID), (*text)(&v.Filename), (*text)(&v.Description), (*micros)(&v.CreatedAt), &v.Archive)
+	err := row.Scan((*number)(&v.Num), (*text)(&v.AppID), (*text)(&v.Filename), (*text)(&v.Description), (*micros)(&v.CreatedAt),
+		(*text)(&v.File), (*number)(&v.SizeBytes), &v.Archive)
+	if len(v.Archive) == 0 {
+		v.Archive = nil
+	}
+	return err
 }
 
 func (t *tx) CodeVersions(app core.AppID) ([]core.CodeVersion, error) {
@@ -136,10 +142,12 @@ func (t *tx) CodeVersion(app core.AppID, num int64) (core.CodeVersion, error) {
 	return one(t, core.ObjCode, scanCode, codeByNum, string(app), num)
 }
 
-func (t *tx) AddCodeVersion(v *core.CodeVersion) error {
-	num, err := one(t, core.ObjCode, scanCount, codeInsert, string(v.AppID), v.Filename, v.Description, timeValue(v.CreatedAt), v.Archive)
-	v.Num = num
-	return err
+func (t *tx) PutCodeVersion(v *core.CodeVersion) error {
+	archive := v.Archive
+	if archive == nil {
+		archive = []byte{}
+	}
+	return t.put(core.ObjCode, &v.Num, codeInsert, codeUpdate, string(v.AppID), v.Filename, v.Description, timeValue(v.CreatedAt), v.File, v.SizeBytes, archive)
 }
 
 func (t *tx) DeleteCodeVersion(num int64) error {

@@ -48,8 +48,9 @@ func (t *tx) PutRelease(r *core.Release) error {
 		string(r.Origin), r.Commit, r.Account, r.Source, r.Artifact, r.SizeBytes, manifest, r.Error, timeValue(r.CreatedAt), timeValue(r.EndedAt))
 }
 
-// ArtifactUsed implements core.Reader.
-func (t *tx) ArtifactUsed(sha string) (bool, error) {
-	n, err := one(t, core.ObjRelease, scanCount, `SELECT count(*) FROM release WHERE artifact = ?1 OR source = ?1`, sha)
+// FileUsed implements core.Reader.
+func (t *tx) FileUsed(sha string) (bool, error) {
+	n, err := one(t, core.ObjRelease, scanCount, `SELECT (SELECT count(*) FROM release WHERE artifact = ?1 OR source = ?1) +
+		(SELECT count(*) FROM code_version WHERE file = ?1 AND file <> '')`, sha)
 	return n > 0, err
 }

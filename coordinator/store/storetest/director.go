@@ -62,10 +62,11 @@ func testManagedServices(t *testing.T, s *suite) {
 	service := core.ManagedService{AppID: a.ID, Application: group.Num, Type: "php", Label: "New php service", State: core.ServiceInit,
 		Address: "10.0.0.9", Version: 3, Release: 2, Settings: map[string]string{"phpconf.memory_limit": "64M"}}
 	event := core.ServiceEvent{At: at(5), State: core.ServiceInit, Reason: "why"}
-	code := core.CodeVersion{AppID: a.ID, Filename: "x.tar.gz", Description: "d", CreatedAt: at(6), Archive: []byte("archive")}
+	code := core.CodeVersion{AppID: a.ID, Filename: "x.tar.gz", Description: "d", CreatedAt: at(6), File: "aa", SizeBytes: 7}
+	inside := core.CodeVersion{AppID: a.ID, Filename: "y.tar.gz", CreatedAt: at(7), Archive: []byte("archive")}
 	lease := core.Lease{NodeID: n.ID, AppID: a.ID, PaidUntil: time.Hour}
 	s.update(t, func(tx core.Tx) error {
-		for _, err := range []error{tx.PutManagedService(service), tx.AddServiceEvent(a.ID, event), tx.AddCodeVersion(&code), tx.PutLease(lease)} {
+		for _, err := range []error{tx.PutManagedService(service), tx.AddServiceEvent(a.ID, event), tx.PutCodeVersion(&code), tx.PutCodeVersion(&inside), tx.PutLease(lease)} {
 			if err != nil {
 				return err
 			}
@@ -77,9 +78,15 @@ func testManagedServices(t *testing.T, s *suite) {
 	same(t, "services of others", get(t, s, func(r core.Reader) ([]core.ManagedService, error) { return r.ManagedServices(other.ID) }), nil)
 	same(t, "events", get(t, s, func(r core.Reader) ([]core.ServiceEvent, error) { return r.ServiceEvents(a.ID) }), []core.ServiceEvent{event})
 	same(t, "code", get(t, s, func(r core.Reader) (core.CodeVersion, error) { return r.CodeVersion(a.ID, code.Num) }), code)
-	listed := code
-	listed.Archive = nil
-	same(t, "codes", get(t, s, func(r core.Reader) ([]core.CodeVersion, error) { return r.CodeVersions(a.ID) }), []core.CodeVersion{listed})
+	same(t, "code inside", get(t, s, func(r core.Reader) (core.CodeVersion, error) { return r.CodeVersion(a.ID, inside.Num) }), inside)
+	inside.Archive = nil
+	same(t, "codes", get(t, s, func(r core.Reader) ([]core.CodeVersion, error) { return r.CodeVersions(a.ID) }), []core.CodeVersion{inside, code})
+	for file, want := range map[string]bool{"aa": true, "": false, "bb": false} {
+		same(t, "file used", get(t, s, func(r core.Reader) (bool, error) { return r.FileUsed(file) }), want)
+	}
+	inside.File, inside.SizeBytes = "bb", 9
+	s.update(t, func(tx core.Tx) error { return tx.PutCodeVersion(&inside) })
+	same(t, "code moved out", get(t, s, func(r core.Reader) (core.CodeVersion, error) { return r.CodeVersion(a.ID, inside.Num) }), inside)
 	s.view(t, func(r core.Reader) error {
 		_, err := r.CodeVersion(theirs.ID, code.Num)
 		wantKind(t, err, core.NotFound, core.ObjCode)

@@ -60,7 +60,7 @@ func testReleases(t *testing.T, s *suite) {
 	same(t, "release", get(t, s, func(r core.Reader) (core.Release, error) { return r.Release(a.ID, 2) }), second)
 	wantKind(t, s.View(t.Context(), func(r core.Reader) error { _, err := r.Release(a.ID, 3); return err }), core.NotFound, core.ObjRelease)
 	for sha, want := range map[string]bool{"a2": true, "s1": true, "other": false} {
-		if got := get(t, s, func(r core.Reader) (bool, error) { return r.ArtifactUsed(sha) }); got != want {
+		if got := get(t, s, func(r core.Reader) (bool, error) { return r.FileUsed(sha) }); got != want {
 			t.Errorf("file %s: got used %v, want %v", sha, got, want)
 		}
 	}
