@@ -27,7 +27,11 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 	nginxOptions := nginx.Options{Host: h, Operations: ops}
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
-	storageHandler := storage.New(storage.Options{Host: h, Operations: ops, StateDir: c.StateDir})
+	storageOptions := storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}
+	if far.queryenv != nil {
+		storageOptions.Cloud = cloudVolumes{far.queryenv}
+	}
+	storageHandler := storage.New(storageOptions)
 	postgresqlOptions := postgresql.Options{Host: h, Operations: ops, BackupDir: c.BackupDir, Storage: volumesFor(storageHandler)}
 	if far.queryenv != nil {
 		apacheOptions.Certificates, nginxOptions.Certificates, systemOptions.Metrics = far.queryenv, far.queryenv, far.queryenv

@@ -71,6 +71,7 @@ type DestroyVolumeParams struct {
 }
 
 // GrowStorageParams are the parameters of storage.grow: a larger volume with the same data. The old one stays, detached.
+// A volume that its cloud grows in place keeps its id, and a failure may leave it larger than it says.
 //
 // Result:  the config of the new volume, with a new id, mounted if the old one was
 // Errors:  NoOpError, StorageError ("Volume growth failed: …": the old volume is back as it was)

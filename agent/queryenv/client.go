@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -70,17 +72,30 @@ type errAgain struct{ err error }
 func (e errAgain) Error() string { return e.err.Error() }
 func (e errAgain) Unwrap() error { return e.err }
 
+// question is a command with its parameters. A change is given a name, parameter request, with every try: the coordinator does
+// what one name asks for once, so that nobody can repeat what was sent.
+type question struct {
+	command string
+	params  map[string]string
+	change  bool
+}
+
 // ask sends a command in the latest version that the coordinator speaks, and repeats it while that can help.
 //
 // Errors: InvalidSignatureError, QueryEnvError
 func (c *Client) ask(ctx context.Context, command string, params map[string]string) (element, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.o.Patience)
+	return c.askFor(ctx, c.o.Patience, question{command: command, params: params})
+}
+
+// askFor is ask with a patience of its own.
+func (c *Client) askFor(ctx context.Context, patience time.Duration, q question) (element, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	version, err := c.latest(ctx)
 	if err != nil {
 		return element{}, err
 	}
-	return c.repeat(ctx, version, command, params)
+	return c.repeat(ctx, version, q)
 }
 
 // latest asks for the coordinator's version once. One that refuses to tell speaks the first.
@@ -91,7 +106,7 @@ func (c *Client) latest(ctx context.Context) (string, error) {
 	if version != "" {
 		return version, nil
 	}
-	reply, err := c.repeat(ctx, FirstVersion, "get-latest-version", nil)
+	reply, err := c.repeat(ctx, FirstVersion, question{command: "get-latest-version"})
 	switch e, typed := errors.AsType[*agentapi.Error](err); {
 	case typed && e.Class == "QueryEnvError" && e.Kind == agentapi.KindInvalid:
 		version = FirstVersion
@@ -112,10 +127,10 @@ func (c *Client) latest(ctx context.Context) (string, error) {
 // goodVersion is what goes into a path without surprise.
 var goodVersion = regexp.MustCompile(`^[0-9][0-9.-]*$`)
 
-func (c *Client) repeat(ctx context.Context, version, command string, params map[string]string) (element, error) {
+func (c *Client) repeat(ctx context.Context, version string, q question) (element, error) {
 	pause := c.o.Pause
 	for {
-		reply, err := c.once(ctx, version, command, params)
+		reply, err := c.once(ctx, version, q)
 		again, temporary := errors.AsType[errAgain](err)
 		if !temporary {
 			return reply, err
@@ -125,14 +140,14 @@ func (c *Client) repeat(ctx context.Context, version, command string, params map
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return element{}, queryEnvError(agentapi.KindUnavailable, fmt.Sprintf("QueryEnv %s failed: %v", command, again.err), again.err)
+			return element{}, queryEnvError(agentapi.KindUnavailable, fmt.Sprintf("QueryEnv %s failed: %v", q.command, again.err), again.err)
 		}
 		pause = min(2*pause, 30*time.Second)
 	}
 }
 
-func (c *Client) once(ctx context.Context, version, command string, params map[string]string) (element, error) {
-	request, err := c.request(ctx, version, command, params)
+func (c *Client) once(ctx context.Context, version string, q question) (element, error) {
+	request, err := c.request(ctx, version, q)
 	if err != nil {
 		return element{}, queryEnvError(agentapi.KindInternal, err.Error(), err)
 	}
@@ -146,11 +161,11 @@ func (c *Client) once(ctx context.Context, version, command string, params map[s
 	case err != nil:
 		return element{}, errAgain{err}
 	case len(body) > maxReply:
-		return element{}, queryEnvError(agentapi.KindInternal, fmt.Sprintf("the reply to %s is larger than %d bytes", command, maxReply), nil)
+		return element{}, queryEnvError(agentapi.KindInternal, fmt.Sprintf("the reply to %s is larger than %d bytes", q.command, maxReply), nil)
 	case answer.StatusCode == http.StatusOK:
 		root, err := parse(body)
 		if err != nil {
-			return root, queryEnvError(agentapi.KindInternal, fmt.Sprintf("the reply to %s is no XML: %v", command, err), err)
+			return root, queryEnvError(agentapi.KindInternal, fmt.Sprintf("the reply to %s is no XML: %v", q.command, err), err)
 		}
 		return root, nil
 	case bytes.Contains(body, []byte("Signature doesn't match")):
@@ -165,18 +180,21 @@ func (c *Client) once(ctx context.Context, version, command string, params map[s
 }
 
 // request makes the signed form. Its date is now: a repetition is a request of its own.
-func (c *Client) request(ctx context.Context, version, command string, params map[string]string) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, version string, q question) (*http.Request, error) {
 	key, err := c.o.Keys.Get()
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]string{"operation": command, "version": version}
-	form := url.Values{"operation": {command}, "version": {version}}
-	for name, value := range params {
-		all[name] = value
+	all := map[string]string{"operation": q.command, "version": version}
+	maps.Copy(all, q.params)
+	if q.change {
+		all["request"] = rand.Text()
+	}
+	form := url.Values{}
+	for name, value := range all {
 		form.Set(name, value)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL+"/"+version+"/"+command, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL+"/"+version+"/"+q.command, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}

@@ -61,11 +61,13 @@ type Node struct {
 // Has says that the node has the role.
 func (n Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }
 
-// Volume is block storage of an app that outlives a node.
+// Volume is block storage that outlives a node: of an app, or made by the agent of a node.
 type Volume struct {
 	ID        string
 	Num       int64
-	AppID     AppID
+	AppID     AppID     // "" when the node that made it is of no app
+	AccountID AccountID // with MadeBy: of that node; "" otherwise
+	MadeBy    NodeID    // whose agent made it; "" when an operation did
 	Cloud     string
 	CloudID   string
 	Key       string

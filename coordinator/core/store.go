@@ -64,6 +64,8 @@ type Reader interface {
 	Route(hostname string) (Route, error)
 	Volumes(app AppID) ([]Volume, error)
 	Volume(id string) (Volume, error)
+	// VolumesMade lists, by ascending Num, the volumes of a cloud that agents of nodes made.
+	VolumesMade(cloud string) ([]Volume, error)
 	ServiceInstances(app AppID) ([]ServiceInstance, error)
 	Instance(name string) (ServiceInstance, error)
 	InstanceByID(id string) (ServiceInstance, error)

@@ -19,15 +19,19 @@ import (
 // Every method waits until the cloud has done what was asked, and may be repeated: what is so already is no error. An
 // object is named by the cloud's id, or by the key it was made under when its id is not known.
 type Provider interface {
+	// Serves says whether this host can be given volumes of this type.
+	Serves(ctx context.Context, kind string) (bool, error)
 	// Volume describes a volume; ErrNoVolume when there is none.
 	Volume(ctx context.Context, r Ref) (CloudVolume, error)
 	// CreateVolume makes a volume in this host's zone, or finds the one of the same key.
 	CreateVolume(ctx context.Context, key string, s VolumeSpec) (CloudVolume, error)
-	// AttachVolume attaches a volume to this host, and detaches it from another. Device is where it appears, or "" when the
-	// cloud does not know.
+	// AttachVolume attaches a volume to this host. One that is attached to another is detached there first, or refused, as
+	// the cloud has it. Device is where it appears, or "" when the cloud does not know.
 	AttachVolume(ctx context.Context, r Ref) (device string, err error)
 	DetachVolume(ctx context.Context, r Ref, force bool) error
 	DeleteVolume(ctx context.Context, r Ref) error
+	// GrowVolume makes a volume at least this large and keeps what is on it; ErrNotInPlace when the cloud cannot.
+	GrowVolume(ctx context.Context, r Ref, sizeGB float64) (CloudVolume, error)
 	// TagVolume adds tags to a volume; a cloud without tags does nothing.
 	TagVolume(ctx context.Context, r Ref, tags map[string]string) error
 	// CreateSnapshot copies a volume as it is at this moment, or finds the snapshot of the same key.
@@ -43,6 +47,9 @@ type Ref struct {
 
 // ErrNoVolume is a volume that the cloud does not have.
 var ErrNoVolume = errors.New("the cloud has no such volume")
+
+// ErrNotInPlace is a volume that grows only as a copy of itself.
+var ErrNotInPlace = errors.New("the cloud does not grow volumes in place")
 
 // CloudVolume is a volume as its cloud describes it.
 type CloudVolume struct {
@@ -103,6 +110,11 @@ var clouds = map[string]cloudMembers{
 		unreachable: "Volume has no link and GCE connection required for volume construction is not available",
 		byID:        func(v *volume) []string { return []string{"google-" + v.text("name")} },
 	},
+	"nspawn": { // of our own cloud
+		defaults:    map[string]any{"size": nil},
+		unreachable: "Volume has no ID and the coordinator required for volume construction is not available",
+		byID:        func(*volume) []string { return nil },
+	},
 }
 
 // virtioID is how udev names a disk whose serial number is its id: 20 characters of it.
@@ -113,7 +125,7 @@ func virtioID(v *volume) []string {
 
 const (
 	deviceWait = 30 * time.Second
-	noCloud    = "this agent reaches no cloud: make and attach the volume through the coordinator (or the cloud's own tools), and pass its id and device"
+	noCloud    = "this agent reaches no cloud that has such volumes: make and attach the volume through the coordinator (or the cloud's own tools), and pass its id and device"
 )
 
 // cloudVolume is a volume of the cloud this host is in.
@@ -134,9 +146,25 @@ func (c *cloudVolume) defaults() map[string]any {
 
 func (c *cloudVolume) ref(v *volume) Ref { return Ref{Kind: c.kind, ID: v.text("id")} }
 
-func (c *cloudVolume) ensure(ctx context.Context, w *work, v *volume) error {
+// reach is the cloud that has volumes of this type; nil when this host is in none.
+func (c *cloudVolume) reach(ctx context.Context) (Provider, error) {
 	if c.s.cloud == nil {
-		return c.ensureAlone(v)
+		return nil, nil
+	}
+	if serves, err := c.s.cloud.Serves(ctx, c.kind); !serves || err != nil {
+		return nil, c.failed(err)
+	}
+	return c.s.cloud, nil
+}
+
+func (c *cloudVolume) ensure(ctx context.Context, w *work, v *volume) error {
+	cloud, err := c.reach(ctx)
+	if cloud == nil {
+		alone := c.ensureAlone(v)
+		if err != nil && (alone != nil || !c.s.host.Exists(v.text("device"))) {
+			return err
+		}
+		return alone
 	}
 	cv, err := c.find(ctx, w, v)
 	if err != nil {
@@ -151,7 +179,7 @@ func (c *cloudVolume) ensure(ctx context.Context, w *work, v *volume) error {
 		if err := w.will("cloud-detach", c.kind, cv.ID); err != nil {
 			return err
 		}
-		if cv.Device, err = c.s.cloud.AttachVolume(ctx, c.ref(v)); err != nil {
+		if cv.Device, err = cloud.AttachVolume(ctx, c.ref(v)); err != nil {
 			return c.failed(err)
 		}
 	}
@@ -298,13 +326,17 @@ func (c *cloudVolume) failed(err error) error {
 }
 
 func (c *cloudVolume) locate(ctx context.Context, _ *work, v *volume) error {
-	if c.s.cloud == nil {
+	cloud, err := c.reach(ctx)
+	if err != nil {
+		return err
+	}
+	if cloud == nil {
 		if device := v.text("device"); device == "" || !c.s.host.Exists(device) {
 			v.set("device", nil)
 		}
 		return nil
 	}
-	cv, err := c.s.cloud.Volume(ctx, c.ref(v))
+	cv, err := cloud.Volume(ctx, c.ref(v))
 	switch {
 	case errors.Is(err, ErrNoVolume):
 		v.set("device", nil)
@@ -321,16 +353,16 @@ func (c *cloudVolume) locate(ctx context.Context, _ *work, v *volume) error {
 	return nil
 }
 
-func (c *cloudVolume) needsCloud(what string) error {
-	if c.s.cloud != nil {
-		return nil
+func (c *cloudVolume) needsCloud(ctx context.Context, what string) error {
+	if cloud, err := c.reach(ctx); cloud != nil || err != nil {
+		return err
 	}
-	return storageError(agentapi.KindUnsupported, "cannot %s the %s volume: this agent reaches no cloud; it is unmounted by a volume of type base with its device, "+
+	return storageError(agentapi.KindUnsupported, "cannot %s the %s volume: this agent reaches no cloud that has such volumes; it is unmounted by a volume of type base with its device, "+
 		"and the rest is the coordinator's or the cloud's own tools'", what, c.kind)
 }
 
 func (c *cloudVolume) detach(ctx context.Context, w *work, v *volume, force bool) error {
-	if err := c.needsCloud("detach"); err != nil {
+	if err := c.needsCloud(ctx, "detach"); err != nil {
 		return err
 	}
 	if err := w.will("cloud-attach", c.kind, v.text("id")); err != nil {
@@ -340,7 +372,7 @@ func (c *cloudVolume) detach(ctx context.Context, w *work, v *volume, force bool
 }
 
 func (c *cloudVolume) destroy(ctx context.Context, w *work, v *volume, d deletion) error {
-	if err := c.needsCloud("destroy"); err != nil {
+	if err := c.needsCloud(ctx, "destroy"); err != nil {
 		return err
 	}
 	if v.text("device") != "" {
@@ -371,7 +403,7 @@ func (c *cloudVolume) tag(ctx context.Context, w *work, v *volume, status string
 }
 
 func (c *cloudVolume) snapshot(ctx context.Context, w *work, v *volume, about label) (*volume, error) {
-	if err := c.needsCloud("copy"); err != nil {
+	if err := c.needsCloud(ctx, "copy"); err != nil {
 		return nil, err
 	}
 	if len(about.description) > 255 {
@@ -398,7 +430,7 @@ func (c *cloudVolume) snapshot(ctx context.Context, w *work, v *volume, about la
 }
 
 func (c *cloudVolume) dropSnapshot(ctx context.Context, _ *work, snap *volume) error {
-	if err := c.needsCloud("copy"); err != nil {
+	if err := c.needsCloud(ctx, "copy"); err != nil {
 		return err
 	}
 	return c.failed(c.s.cloud.DeleteSnapshot(ctx, c.ref(snap)))
@@ -411,8 +443,8 @@ const (
 	ebsIOPSTypes = "io1 io2"
 )
 
-func (c *cloudVolume) checkGrowth(_ context.Context, _ *work, v *volume, growth agentapi.StorageConfig) error {
-	if err := c.needsCloud("grow"); err != nil {
+func (c *cloudVolume) checkGrowth(ctx context.Context, _ *work, v *volume, growth agentapi.StorageConfig) error {
+	if err := c.needsCloud(ctx, "grow"); err != nil {
 		return err
 	}
 	now, _, err := number(v.StorageConfig, "size")
@@ -468,11 +500,18 @@ func checkEBS(v *volume, growth agentapi.StorageConfig, size float64, sameSize b
 	return nil
 }
 
-// bigger makes a larger volume of a snapshot of the old one; the snapshot goes when it is made.
+// bigger grows the volume in place where the cloud can. Else it makes a larger one of a snapshot of the old one; the snapshot
+// goes when it is made.
 func (c *cloudVolume) bigger(ctx context.Context, w *work, v *volume, growth agentapi.StorageConfig) (*volume, error) {
 	n := v.clone()
 	for member, raw := range growth {
 		n.StorageConfig[member] = raw
+	}
+	if size, sized, err := number(growth, "size"); err == nil && sized && len(growth) == 1 {
+		cv, err := c.s.cloud.GrowVolume(ctx, c.ref(v), size)
+		if !errors.Is(err, ErrNotInPlace) {
+			return n, c.grown(ctx, w, n, cv, err)
+		}
 	}
 	for _, member := range []string{"id", "device", "snap", "link"} {
 		if _, has := n.StorageConfig[member]; has {
@@ -511,6 +550,25 @@ func (c *cloudVolume) bigger(ctx context.Context, w *work, v *volume, growth age
 		return nil, err
 	}
 	return n, c.failed(c.s.cloud.DeleteSnapshot(ctx, Ref{Kind: c.kind, ID: id}))
+}
+
+// grown attaches a volume that has grown in place, or failed to. That it was called old is taken back: it is the new one.
+func (c *cloudVolume) grown(ctx context.Context, w *work, v *volume, cv CloudVolume, err error) error {
+	if err != nil {
+		return c.failed(err)
+	}
+	c.describe(v, cv)
+	if err := w.will("cloud-detach", c.kind, cv.ID); err != nil {
+		return err
+	}
+	device, err := c.s.cloud.AttachVolume(ctx, c.ref(v))
+	if err != nil {
+		return c.failed(err)
+	}
+	if err := c.waitForDevice(ctx, v, device); err != nil {
+		return err
+	}
+	return c.tag(ctx, w, v, statusActive)
 }
 
 // key is a name for what is made in a cloud, by which it is found again when its id was lost with this process.

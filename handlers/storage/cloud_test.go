@@ -21,8 +21,10 @@ type memoryCloud struct {
 	data    map[string]string        // what is on a snapshot, by id
 	next    int
 
-	calls  []string
-	failAt int // the nth call fails; 0: none does
+	inPlace bool // it grows volumes
+	none    bool // it has none for this host
+	calls   []string
+	failAt  int // the nth call fails; 0: none does
 }
 
 type memoryVolume struct {
@@ -125,6 +127,20 @@ func (c *memoryCloud) DeleteVolume(_ context.Context, r Ref) error {
 	}
 	delete(c.volumes, id)
 	return nil
+}
+
+func (c *memoryCloud) Serves(context.Context, string) (bool, error) { return !c.none, nil }
+
+func (c *memoryCloud) GrowVolume(_ context.Context, r Ref, sizeGB float64) (CloudVolume, error) {
+	if !c.inPlace {
+		return CloudVolume{}, ErrNotInPlace
+	}
+	id, v, err := c.find(r)
+	if err := errors.Join(err, c.call("grow to %g GB", sizeGB)); err != nil {
+		return CloudVolume{}, err
+	}
+	v.size = max(v.size, sizeGB)
+	return c.describe(id, v), nil
 }
 
 func (c *memoryCloud) TagVolume(_ context.Context, r Ref, tags map[string]string) error {
@@ -252,6 +268,49 @@ func TestCloudVolumesWithoutACloud(t *testing.T) {
 	}
 	if got := b.ok(t, "create", "volume", object{"type": "ebs", "id": "vol-0123456789"}); got.Text("device") != "/dev/nvme1n1" {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestCloudVolumesOfACloudThatHasNone(t *testing.T) {
+	f := newFake(t)
+	cloud := newCloud(f)
+	cloud.none = true
+	b := newBed(t, f.Host.Host, stateDir, cloud)
+	b.fails(t, "the coordinator required for volume construction is not available", "create", "volume", object{"type": "nspawn", "size": 1})
+	device := f.disk(t, 0)
+	v := b.ok(t, "create", "volume", object{"type": "cinder", "id": "c-1", "device": device})
+	b.fails(t, "cannot destroy the cinder volume: this agent reaches no cloud that has such volumes", "destroy", "volume", v)
+	if len(cloud.calls) > 0 {
+		t.Errorf("got calls %q of a cloud that has none", cloud.calls)
+	}
+}
+
+func TestCloudVolumeGrowsInPlace(t *testing.T) {
+	f := newFake(t)
+	cloud := newCloud(f)
+	cloud.inPlace = true
+	b := newBed(t, f.Host.Host, stateDir, cloud)
+	v := b.ok(t, "create", "volume", object{"type": "nspawn", "size": 1, "fstype": "ext4", "mpoint": "/mnt/v"}, "mkfs", true, "mount", true, "fstab", true)
+	bigger := b.ok(t, "grow", "volume", v, "growth", object{"size": 2})
+	id := v.Text("id")
+	if bigger.Text("id") != id || bigger.Text("size") != "2" || len(cloud.volumes) != 1 || cloud.volumes[id].device == "" || cloud.volumes[id].tags[statusTag] != statusActive {
+		t.Errorf("got %v, cloud %s", bigger, cloud.state())
+	}
+	if text := f.Text("/etc/fstab"); !strings.Contains(text, bigger.Text("device")+" /mnt/v ext4") {
+		t.Errorf("got fstab %q", text)
+	}
+	// A call that fails leaves a volume that may be larger, and is attached and mounted as before.
+	for n := 1; ; n++ {
+		before, size := f.state(t), cloud.volumes[id].size
+		cloud.calls, cloud.failAt = nil, n
+		_, err := b.call(t.Context(), "grow", "volume", bigger, "growth", object{"size": 3})
+		cloud.failAt = 0
+		if err == nil && len(cloud.calls) < n {
+			break
+		}
+		if got := f.state(t); err == nil || got != before || cloud.volumes[id].device == "" || cloud.volumes[id].size < size {
+			t.Errorf("call %d (%s) failed, %v: got\n%s\n%s\nwant\n%s", n, cloud.calls[n-1], err, got, cloud.state(), before)
+		}
 	}
 }
 

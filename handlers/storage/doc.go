@@ -12,6 +12,7 @@
 //	raid            a logical volume on an mdadm array: disks, level (0, 1, 5, 10), vg                    raid.go
 //	eph             a logical volume on disks that a stop empties: vg, disk or disks, size, cloudfs_dir   eph.go, transfer.go
 //	ebs csvol cinder gce_persistent    volumes of a cloud, through a Provider                             cloud.go
+//	nspawn          a volume of the coordinator's own cloud, the same way: size (GB)                      cloud.go
 //	ec2_ephemeral gce_ephemeral        disks of the machine                                               instance.go
 //
 // Filesystems are ext3, ext4, xfs and btrfs. A filesystem is made only where nothing at all is. A loop volume is copied with

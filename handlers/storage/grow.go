@@ -19,7 +19,7 @@ const (
 )
 
 // grow makes a larger volume of the same data (spec agent-core 5.11). The old one stays, detached; after a failure it is back
-// as it was. It returns the new volume.
+// as it was. It returns the new volume. A volume that its cloud grows in place is the old one and the new one.
 func (w *work) grow(ctx context.Context, v *volume, growth agentapi.StorageConfig) (*volume, error) {
 	d, can := w.driver(v).(grower)
 	if !can {

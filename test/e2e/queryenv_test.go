@@ -54,4 +54,5 @@ print("\n".join(sorted({"%s %s %s" % (a, s.split(" ", 1)[1], o) for a, s, o in r
 		got := strings.TrimSpace(string(out))
 		return err == nil && got == want, got
 	})
+	s.volumes(t, node)
 }

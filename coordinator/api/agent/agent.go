@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,6 +35,13 @@ type Core interface {
 	NodeRoles(ctx context.Context, n core.Node, filter core.NodeRoleFilter) ([]core.NodeRole, error)
 	NodeSites(ctx context.Context, n core.Node) ([]core.NodeSite, error)
 	ServesSites(ctx context.Context, n core.Node) (bool, error)
+	VolumeKind(n core.Node) string
+	NodeVolume(ctx context.Context, n core.Node, ref core.VolumeRef) (core.NodeVolume, error)
+	CreateNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
+	AttachNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
+	DetachNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
+	GrowNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
+	DestroyNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
 	NoteAgentMessage(ctx context.Context, p core.Principal, n core.Node, m core.AgentMessage) (fresh bool, err error)
 }
 
@@ -87,6 +95,7 @@ func New(o Options) *Dialect {
 			XMLName xml.Name `xml:"scripts"`
 		}],
 	}
+	maps.Copy(d.answers, d.volumeAnswers())
 	return d
 }
 
@@ -126,9 +135,9 @@ func (d *Dialect) dated(date string) bool {
 func (d *Dialect) fail(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	switch core.KindOf(err) {
-	case core.Unavailable:
+	case core.Unavailable, core.Busy:
 		status = http.StatusServiceUnavailable
-	case core.Invalid, core.NotFound:
+	case core.Invalid, core.NotFound, core.Forbidden, core.Quota, core.Unsupported:
 		status = http.StatusBadRequest
 	default:
 		d.o.Log.Error("an agent's request failed", "err", err)

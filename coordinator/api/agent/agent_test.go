@@ -28,6 +28,8 @@ type fakeCore struct {
 	noted  []core.AgentMessage
 	seen   map[string]bool
 	err    error
+	volume core.NodeVolume
+	change core.VolumeChange // the last that was asked for
 }
 
 func (f *fakeCore) AgentNode(_ context.Context, id string) (core.Node, error) {
@@ -48,6 +50,41 @@ func (f *fakeCore) NodeSites(context.Context, core.Node) ([]core.NodeSite, error
 }
 
 func (f *fakeCore) ServesSites(context.Context, core.Node) (bool, error) { return true, nil }
+
+func (f *fakeCore) VolumeKind(core.Node) string { return "nspawn" }
+
+func (f *fakeCore) NodeVolume(_ context.Context, _ core.Node, ref core.VolumeRef) (core.NodeVolume, error) {
+	f.change = core.VolumeChange{VolumeRef: ref}
+	return f.volume, f.err
+}
+
+func (f *fakeCore) changeVolume(_ context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	if p.From != "192.0.2.9" || p.Via != "agent" || n.ID != "node-1" {
+		return core.NodeVolume{}, fmt.Errorf("got caller %+v of %s", p, n.ID)
+	}
+	f.change = ch
+	return f.volume, f.err
+}
+
+func (f *fakeCore) CreateNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	return f.changeVolume(ctx, p, n, ch)
+}
+
+func (f *fakeCore) AttachNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	return f.changeVolume(ctx, p, n, ch)
+}
+
+func (f *fakeCore) DetachNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	return f.changeVolume(ctx, p, n, ch)
+}
+
+func (f *fakeCore) GrowNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	return f.changeVolume(ctx, p, n, ch)
+}
+
+func (f *fakeCore) DestroyNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error) {
+	return f.changeVolume(ctx, p, n, ch)
+}
 
 func (f *fakeCore) NoteAgentMessage(_ context.Context, p core.Principal, _ core.Node, m core.AgentMessage) (bool, error) {
 	if p.From != "192.0.2.9" || p.Dialect != "agent" {
@@ -191,6 +228,50 @@ func TestOnlyTheNodeItselfIsAnswered(t *testing.T) {
 				t.Errorf("got %d %s, want %d", w.Code, w.Body, test.want)
 			}
 		})
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	b := newBed(t)
+	answers := func(w *httptest.ResponseRecorder, code int, want string) {
+		t.Helper()
+		if got := strings.TrimPrefix(w.Body.String(), xml.Header); w.Code != code || strings.TrimSpace(got) != want {
+			t.Errorf("got %d %s, want %d %s", w.Code, got, code, want)
+		}
+	}
+	answers(b.ask("list-volume-types", nil), 200, `<response><volumes><type>nspawn</type></volumes></response>`)
+	b.core.volume = core.NodeVolume{CloudVolume: core.CloudVolume{ID: "v-1", SizeBytes: 4096, Device: "/dev/reeve/v-1"}, Here: true}
+	const attached = `<response><volume id="v-1" size="4096" here="1" device="/dev/reeve/v-1"></volume></response>`
+	answers(b.ask("get-volume", map[string]string{"type": "nspawn", "id": "v-1"}), 200, attached)
+	for _, command := range []string{"create-volume", "attach-volume", "detach-volume", "grow-volume", "delete-volume"} {
+		answers(b.ask(command, map[string]string{"type": "nspawn", "key": "k", "size": "4096", "request": "r-" + command}), 200, attached)
+		if want := (core.VolumeChange{VolumeRef: core.VolumeRef{Kind: "nspawn", Key: "k"}, Request: "r-" + command, SizeBytes: 4096}); b.core.change != want {
+			t.Errorf("%s: got %+v, want %+v", command, b.core.change, want)
+		}
+	}
+	answers(b.ask("grow-volume", map[string]string{"type": "nspawn", "id": "v-1", "size": "big", "request": "r"}), 400, "size is no number of bytes")
+}
+
+// Each failure of a volume is either repeated by an agent, final, or that there is none.
+func TestFailuresOfVolumes(t *testing.T) {
+	b := newBed(t)
+	n := b.core.node
+	for kind, want := range map[core.Kind]int{core.NotFound: 200, core.Invalid: 400, core.Forbidden: 400, core.Quota: 400, core.Unsupported: 400, core.Busy: 503, core.Unavailable: 503, core.Internal: 500} {
+		failing := changeVolume(func(context.Context, core.Principal, core.Node, core.VolumeChange) (core.NodeVolume, error) {
+			return core.NodeVolume{}, core.Errorf(kind, core.ObjVolume, "why")
+		})
+		d := New(Options{Core: b.core, Log: slog.New(slog.DiscardHandler)})
+		content, err := failing(t.Context(), n, nil)
+		w := httptest.NewRecorder()
+		w.Code = 200
+		if err != nil {
+			d.fail(w, err)
+		} else if content != (volume{}) {
+			t.Errorf("%s: got %+v", kind, content)
+		}
+		if w.Code != want {
+			t.Errorf("%s: got %d, want %d", kind, w.Code, want)
+		}
 	}
 }
 

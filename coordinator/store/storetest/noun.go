@@ -203,6 +203,8 @@ func testParts(t *testing.T, s *suite) {
 	v := put(t, s, core.Volume{ID: "v", AppID: a.ID, Cloud: "c", CloudID: "i", Key: "k", SizeBytes: 5 << 40, NodeID: "n", Device: "/dev/vdb", CreatedAt: at(1)}, core.Tx.PutVolume)
 	v.NodeID, v.Device = "", ""
 	s.update(t, func(tx core.Tx) error { return tx.PutVolume(&v) })
+	made := put(t, s, core.Volume{ID: "m", AccountID: "a", MadeBy: "n", Cloud: "c", Key: "k2"}, core.Tx.PutVolume)
+	same(t, "volumes of agents", get(t, s, func(rd core.Reader) ([]core.Volume, error) { return rd.VolumesMade("c") }), []core.Volume{made})
 	same(t, "volume", get(t, s, func(rd core.Reader) (core.Volume, error) { return rd.Volume("v") }), v)
 	same(t, "volumes", get(t, s, func(rd core.Reader) ([]core.Volume, error) { return rd.Volumes(a.ID) }), []core.Volume{v})
 

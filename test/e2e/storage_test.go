@@ -1,0 +1,165 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// nodeCalls calls the agent of a node as its operator does.
+type nodeCalls struct {
+	*testing.T
+	s       *site
+	node    string
+	scripts int
+}
+
+// try calls a method with parameters that become JSON.
+func (n *nodeCalls) try(method string, params any) (string, error) {
+	n.Helper()
+	text, err := json.Marshal(params)
+	if err != nil {
+		n.Fatal(err)
+	}
+	out, err := n.s.command("node", "call", n.node, method, string(text)).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func (n *nodeCalls) call(method string, params any) string {
+	n.Helper()
+	out, err := n.try(method, params)
+	if err != nil {
+		n.Fatalf("%s %v: %v\n%s", method, params, err, out)
+	}
+	return out
+}
+
+// sh runs a script on the node and returns what it prints.
+func (n *nodeCalls) sh(script string) string {
+	n.Helper()
+	n.scripts++
+	id := fmt.Sprintf("storage-%d", n.scripts)
+	n.call("system.execute_scripts", dict{"event_name": "Storage", "scripts": []dict{
+		{"name": "look", "execution_id": id, "timeout": 60, "body": "#!/bin/sh\nexec 2>&1\nset -e\n" + script + "\necho done"}}})
+	var logs struct{ Stdout string }
+	if err := json.Unmarshal([]byte(n.call("system.get_script_logs", dict{"exec_script_id": id})), &logs); err != nil {
+		n.Fatal(err)
+	}
+	out, err := base64.StdEncoding.DecodeString(strings.TrimSpace(logs.Stdout))
+	text, ok := strings.CutSuffix(strings.TrimSpace(string(out)), "done")
+	if err != nil || !ok {
+		n.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return strings.TrimSpace(text)
+}
+
+// storage calls a method of storage and returns the volume that it answers.
+func (n *nodeCalls) storage(method string, params dict) dict {
+	n.Helper()
+	var volume dict
+	if err := json.Unmarshal([]byte(n.call("storage."+method, params)), &volume); err != nil {
+		n.Fatal(err)
+	}
+	return volume
+}
+
+type dict = map[string]any
+
+const (
+	fillVolume = `head -c 3000000 /dev/urandom >/mnt/v/file; mkdir /mnt/v/sub; head -c 50000 /dev/urandom >/mnt/v/sub/file; sync`
+	sumVolume  = `cd /mnt/v && find . -type f -not -path './lost+found*' | sort | xargs sha256sum | sha256sum`
+	sizeVolume = `df --output=size -B1M /mnt/v | tail -1 | tr -d ' '`
+	stateOfFS  = `cat /etc/fstab; grep /mnt/ /proc/mounts || true; ls /mnt; ls /dev/reeve`
+)
+
+// volumes drives every method of storage on a booted host: volumes of its cloud, that its coordinator makes, attaches, grows
+// and destroys for it, and files as disks.
+func (s *site) volumes(t *testing.T, node string) {
+	n := &nodeCalls{T: t, s: s, node: node}
+	t.Run("of the cloud", func(t *testing.T) {
+		n.T = t
+		before, had := n.sh(stateOfFS), s.stateEntries("volumes")
+		v := n.storage("create", dict{"volume": dict{"type": "nspawn", "size": 0.1, "fstype": "ext4", "mpoint": "/mnt/v"}, "mkfs": true, "mount": true, "fstab": true})
+		if device, _ := v["device"].(string); !strings.HasPrefix(device, "/dev/reeve/") || len(s.stateEntries("volumes")) != len(had)+1 {
+			t.Fatalf("got %v", v)
+		}
+		if again := n.storage("create", dict{"volume": v, "mkfs": true, "mount": true, "fstab": true}); fmt.Sprint(again) != fmt.Sprint(v) {
+			t.Errorf("again: got %v, want %v", again, v)
+		}
+		n.sh(fillVolume)
+		want, size := n.sh(sumVolume), n.sh(sizeVolume)
+		bigger := n.storage("grow", dict{"volume": v, "growth": dict{"size": 0.3}})
+		if got := n.sh(sumVolume); got != want || bigger["id"] != v["id"] || n.sh(sizeVolume) == size {
+			t.Errorf("after it grew: got %v with %s of %s MB, want %s and more than %s MB", bigger, got, n.sh(sizeVolume), want, size)
+		}
+		if lines := n.sh(`grep -c /mnt/v /etc/fstab`); lines != "1" {
+			t.Errorf("got %s lines of fstab", lines)
+		}
+		if out, err := n.try("storage.snapshot", dict{"volume": bigger}); err == nil || !strings.Contains(out, "snapshot") {
+			t.Errorf("a snapshot: got %s, %v; want a reason", out, err)
+		}
+		detached := n.storage("detach", dict{"volume": bigger})
+		if after := n.sh(`rmdir /mnt/v; ` + stateOfFS); detached["device"] != nil || after != before {
+			t.Errorf("detached: got %v and %s, want %s", detached, after, before)
+		}
+		attached := n.storage("create", dict{"volume": detached, "mount": true})
+		if got := n.sh(sumVolume); got != want || attached["id"] != v["id"] {
+			t.Errorf("attached again: got %v with %s, want %s", attached, got, want)
+		}
+		n.storage("destroy", dict{"volume": attached})
+		n.sh(`rmdir /mnt/v`)
+		if after, has := n.sh(stateOfFS), s.stateEntries("volumes"); after != before || len(has) != len(had) {
+			t.Errorf("got %s and volumes %v, want %s and %v", after, has, before, had)
+		}
+		if out, err := n.try("storage.create", dict{"volume": detached}); err == nil || !strings.Contains(out, "Volume not found: ") {
+			t.Errorf("what is destroyed: got %s, %v", out, err)
+		}
+		if out, err := n.try("storage.create", dict{"volume": dict{"type": "ebs", "size": 1}}); err == nil || !strings.Contains(out, "EC2 connection required") {
+			t.Errorf("another cloud's: got %s, %v", out, err)
+		}
+	})
+	t.Run("files as disks", func(t *testing.T) {
+		n.T = t
+		// What udev does on a machine that has one.
+		n.sh(`for i in $(seq 0 63); do [ -e /dev/loop$i ] || mknod -m 660 /dev/loop$i b 7 $i; done; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; mkdir -p /srv/disks`)
+		before := n.sh(stateOfFS)
+		v := n.storage("create", dict{"volume": dict{"type": "loop", "size": 0.05, "file": "/srv/disks/a.img", "fstype": "ext4", "mpoint": "/mnt/v"}, "mkfs": true, "mount": true, "fstab": true})
+		n.sh(fillVolume)
+		want, size := n.sh(sumVolume), n.sh(sizeVolume)
+		snap := n.storage("snapshot", dict{"volume": v, "description": "before it grows"})
+		bigger := n.storage("grow", dict{"volume": v, "growth": dict{"size": 0.1}})
+		if got := n.sh(sumVolume); got != want || n.sh(sizeVolume) == size {
+			t.Errorf("after it grew: got %s of %s MB, want %s and more than %s MB", got, n.sh(sizeVolume), want, size)
+		}
+		n.storage("destroy", dict{"volume": bigger, "force": true})
+		restored := n.storage("create", dict{"volume": dict{"type": "loop", "snap": snap, "file": "/srv/disks/b.img", "fstype": "ext4", "mpoint": "/mnt/v"}, "mount": true})
+		if got := n.sh(sumVolume); got != want {
+			t.Errorf("restored: got %s, want %s", got, want)
+		}
+		n.storage("destroy", dict{"volume": n.storage("detach", dict{"volume": restored}), "force": true})
+		n.storage("destroy", dict{"volume": v, "force": true})
+		if after := n.sh(`rmdir /mnt/v; ` + stateOfFS); after != before {
+			t.Errorf("got %s, want %s", after, before)
+		}
+		if left := n.sh(`cd /srv/disks; ls; losetup --list --noheadings --output BACK-FILE | grep /srv/disks || true`); left != strings.TrimPrefix(fmt.Sprint(snap["file"]), "/srv/disks/") {
+			t.Errorf("got %q left, want the snapshot alone, %v", left, snap["file"])
+		}
+		n.sh(`rm -r /srv/disks; rm /dev/loop*`)
+	})
+	t.Run("memory", func(t *testing.T) {
+		n.T = t
+		before := n.sh(stateOfFS)
+		v := n.storage("create", dict{"volume": dict{"type": "tmpfs", "size": 8, "mpoint": "/mnt/v"}, "mount": true, "fstab": true})
+		if got := n.sh(sizeVolume + `; grep -c ' /mnt/v tmpfs ' /etc/fstab`); got != "8\n1" {
+			t.Errorf("got %q", got)
+		}
+		n.storage("destroy", dict{"volume": v})
+		if after := n.sh(`rmdir /mnt/v; ` + stateOfFS); after != before {
+			t.Errorf("got %s, want %s", after, before)
+		}
+	})
+}
