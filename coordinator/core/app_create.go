@@ -40,6 +40,10 @@ type appParams struct {
 	OldName   string    `json:"old_name,omitempty"`
 	Both      bool      `json:"both,omitempty"` // an operation of the node and one of the volume
 	EndsAt    time.Time `json:"ends_at,omitzero"`
+	// Of the creation of an app that runs as units: what its first roll reads as rollParams.
+	Release int  `json:"release,omitempty"`
+	Count   int  `json:"count,omitempty"`
+	Deploy  bool `json:"deploy,omitempty"`
 }
 
 // appSecret is what the steps of a creation need and nobody may see.
@@ -143,6 +147,9 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	if !cloud.Info().Agents || !cloud.Info().Volumes {
 		return pl, nil, Errorf(Unsupported, ObjCloud, "apps need a cloud whose nodes run our agent and have volumes; %q has not", c.AppCloud)
 	}
+	if c.Files == nil && !(App{Platform: pl.kind.Platform}).hasVHosts() {
+		return pl, nil, Errorf(Unsupported, ObjApp, "releases are not kept here, and %s runs from one", pl.kind.PlatformLabel)
+	}
 	images, err := cloud.Images(ctx)
 	if err != nil {
 		return pl, nil, err
@@ -228,6 +235,14 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 			if err := tx.PutServiceInstance(&si); err != nil {
 				return err
 			}
+			if !app.hasVHosts() {
+				// Not by name: some runtimes take localhost for ::1, where no server listens.
+				for name, value := range databaseEnv(si, "127.0.0.1", string(password)) {
+					if err := tx.PutEnv(app.ID, EnvVar{Name: name, Value: Secret(value), Tag: si.ID}); err != nil {
+						return err
+					}
+				}
+			}
 		}
 		for _, name := range pl.routes {
 			route := Route{ID: "rt-" + randomHex(8), AppID: app.ID, Hostname: name, State: RouteCreating, CreatedAt: now}
@@ -241,12 +256,22 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 		if err != nil {
 			return err
 		}
-		params, err := json.Marshal(appParams{AppID: app.ID, AppNum: app.Num, NodeID: node.ID, NodeNum: node.Num, VolumeID: vol.ID, VolumeNum: vol.Num,
-			LocationNum: pl.location.Num, Months: spec.Months, ExtraGB: spec.ExtraGB, Name: app.Name})
+		ap := appParams{AppID: app.ID, AppNum: app.Num, NodeID: node.ID, NodeNum: node.Num, VolumeID: vol.ID, VolumeNum: vol.Num,
+			LocationNum: pl.location.Num, Months: spec.Months, ExtraGB: spec.ExtraGB, Name: app.Name}
+		last := OpAppCreateRoute
+		if !app.hasVHosts() {
+			last = OpAppCreateUnits
+			ap.Release, ap.Count, ap.Deploy = 1, 1, true
+			rel := Release{AppID: app.ID, Number: ap.Release, State: ReleaseBuilding, Origin: OriginWelcome, Account: p.Account.Email, CreatedAt: now}
+			if err := tx.PutRelease(&rel); err != nil {
+				return err
+			}
+		}
+		params, err := json.Marshal(ap)
 		if err != nil {
 			return err
 		}
-		group = c.newGroup(p, string(app.ID), params, OpAppCreateNode, OpAppCreateVolume, OpAppCreateRoute)
+		group = c.newGroup(p, string(app.ID), params, OpAppCreateNode, OpAppCreateVolume, last)
 		group.Secret = secret
 		if err := tx.Enqueue(&group); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ const (
 	OpAppCreateNode   = "app.create.node"
 	OpAppCreateVolume = "app.create.volume"
 	OpAppCreateRoute  = "app.create.route"
+	OpAppCreateUnits  = "app.create.units" // in its place, of an app that runs as units
 	OpAppDelete       = "app.delete"
 )
 
@@ -41,6 +43,11 @@ func (c *Core) appOperations() []operation.Definition {
 			{Name: "publish routes", Do: c.publishRoutes, Undo: c.withdrawRoutes, Timeout: 3 * time.Minute},
 			{Name: "finish", Do: c.finishApp},
 		}},
+		{Kind: OpAppCreateUnits, Steps: slices.Concat([]operation.Step{
+			{Name: "claim", Do: func(context.Context, *operation.Run) error { return nil }, Undo: c.failRelease},
+			{Name: "store the welcome page", Do: c.storeWelcome, Undo: c.dropBuild, Timeout: time.Minute},
+			{Name: "build", Do: c.buildRelease, Undo: c.dropBuild, Timeout: 40 * time.Minute},
+		}, c.rollSteps(), []operation.Step{{Name: "finish app", Do: c.finishApp}})},
 		{Kind: OpAppDelete, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 10 * time.Minute},
 			{Name: "withdraw routes", Do: c.withdrawRoutes, Timeout: 5 * time.Minute},
@@ -180,9 +187,12 @@ func (c *Core) mountVolume(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	// A bound directory's unit does not start before its volume is there: at a boot the web server would fail for want of
-	// its sites, and the database would begin an empty one.
-	params := agentapi.MountVolumeParams{Device: vol.Device, MPoint: dataMount,
-		Binds: []agentapi.BindMount{{Source: "apps", Target: appsBase, Unit: "apache2.service"}}}
+	// its sites, and the database would begin an empty one. Units of apps wait by themselves.
+	apps := agentapi.BindMount{Source: "apps", Target: appsBase}
+	if app.hasVHosts() {
+		apps.Unit = "apache2.service"
+	}
+	params := agentapi.MountVolumeParams{Device: vol.Device, MPoint: dataMount, Binds: []agentapi.BindMount{apps}}
 	if bind, ok := databaseBinds[app.Engine]; ok {
 		params.Binds = append(params.Binds, bind)
 	}
@@ -267,12 +277,12 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	params := agentapi.CreateAppParams{App: appName(app), Platform: app.Platform, Base: appsBase, Env: map[string]agentapi.Secret{}}
-	if app.Engine != "" {
+	if app.Engine != "" && app.hasVHosts() { // units get it with their own environment
 		si, err := c.database(ctx, app.ID)
 		if err != nil {
 			return err
 		}
-		params.Env = databaseEnv(si, secret.Database)
+		params.Env = agentEnv(databaseEnv(si, "localhost", secret.Database))
 	}
 	if c.HashPassword != nil {
 		login, err := view(ctx, c.Store, func(r Reader) (AppLogin, error) { return r.AppLogin(app.ID) })
@@ -296,6 +306,9 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return classified(err, Internal, ObjApp, "make the app on its node")
 	}
+	if !app.hasVHosts() {
+		return nil
+	}
 	for i, r := range app.Routes {
 		_, err := agent.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: r.Hostname, Port: "80", Template: vhostTemplate(r.Hostname, paths),
 			Reload: agentapi.Ptr(agentapi.Bool(i == len(app.Routes)-1))})
@@ -306,15 +319,22 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 	return classified(startForGood(ctx, agent, "apache"), Internal, ObjApp, "start the web server")
 }
 
-// databaseEnv is how an app finds its database.
-func databaseEnv(si ServiceInstance, password string) map[string]agentapi.Secret {
-	user, secret, database := agentapi.Secret(si.User), agentapi.Secret(password), agentapi.Secret(si.Database)
-	env := map[string]agentapi.Secret{"DATABASE_URL": agentapi.Secret(fmt.Sprintf("%s://%s:%s@localhost/%s", si.Engine, si.User, password, si.Database))}
+// databaseEnv is how an app finds the database on its own node.
+func databaseEnv(si ServiceInstance, host, password string) map[string]string {
+	env := databaseVars(si.Engine, host, si.Database, si.User, password)
 	switch si.Engine {
 	case agentapi.EngineMySQL:
-		env["MYSQL_HOST"], env["MYSQL_USER"], env["MYSQL_PASSWORD"], env["MYSQL_DATABASE"] = "localhost", user, secret, database
+		env["MYSQL_DATABASE"] = si.Database
 	case agentapi.EnginePostgreSQL: // as libpq and its relatives read them
-		env["PGHOST"], env["PGUSER"], env["PGPASSWORD"], env["PGDATABASE"] = "localhost", user, secret, database
+		env["PGHOST"], env["PGUSER"], env["PGPASSWORD"], env["PGDATABASE"] = host, si.User, password, si.Database
+	}
+	return env
+}
+
+func agentEnv(vars map[string]string) map[string]agentapi.Secret {
+	env := make(map[string]agentapi.Secret, len(vars))
+	for name, value := range vars {
+		env[name] = agentapi.Secret(value)
 	}
 	return env
 }

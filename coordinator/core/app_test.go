@@ -50,7 +50,7 @@ func TestAnAppComesUp(t *testing.T) {
 	if !h.databases["app"] || h.users["root"] != password || len(user) != 24 || databasePassword.Database != "" && user != databasePassword.Database {
 		t.Errorf("got the databases %v and users %v", h.databases, h.users)
 	}
-	if env := deployed.Env; string(env["MYSQL_PASSWORD"]) != user || string(env["DATABASE_URL"]) != "mysql://app:"+user+"@localhost/app" {
+	if env := deployed.Env; string(env["MYSQL_PASSWORD"]) != user || string(env["DATABASE_URL"]) != "mysql://app:"+user+"@localhost:3306/app" {
 		t.Errorf("got an environment that does not open the database: %d members", len(env))
 	}
 	if deployed.Platform != "php" || deployed.Base != "/srv/apps" || deployed.Login.User != fmt.Sprint(app.Login) || deployed.Login.PasswordHash != "hash of "+password {

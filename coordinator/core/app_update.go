@@ -635,7 +635,7 @@ func (c *Core) startServices(ctx context.Context, run *operation.Run) error {
 			return classified(err, Internal, ObjApp, "start "+service)
 		}
 	}
-	return nil
+	return c.startAgain(ctx, app)
 }
 
 // services are those of its node that an app needs.

@@ -17,10 +17,10 @@ var (
 )
 
 // clean is the calls that creating and deleting an app make when nothing fails.
-func (b *bed) clean() (creating, deleting []string) {
+func (b *bed) clean(s core.AppSpec) (creating, deleting []string) {
 	b.Helper()
 	b.world.arm(nil)
-	app, ops := b.create(spec())
+	app, ops := b.create(s)
 	b.wantStatuses(b.ends(ops...), "completed", "completed", "completed")
 	creating = b.world.made()
 	b.world.arm(nil)
@@ -32,33 +32,40 @@ func (b *bed) clean() (creating, deleting []string) {
 
 func TestBreakEachCallOnce(t *testing.T) {
 	t.Parallel()
+	units := spec()
+	units.Type = "pythonpgsql"
+	breakEachCall(t, spec())
+	breakEachCall(t, units)
+}
+
+func breakEachCall(t *testing.T, s core.AppSpec) {
 	const shares = 4 // beds at once: most of the time goes by in pauses before another attempt
 	for share := range shares {
-		t.Run(fmt.Sprintf("share %d", share), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s share %d", s.Type, share), func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t).work()
 			b.router()
 			b.secondRouter()
-			creating, deleting := b.clean()
+			creating, deleting := b.clean(s)
 			if len(creating) < 18 || len(deleting) < 6 {
 				t.Fatalf("got only the calls %v and %v", creating, deleting)
 			}
 			// Every case takes the same name and routes, so it also proves that the one before left none of them taken.
 			for n := 1 + share; n <= len(creating); n += shares {
-				b.breakCreation(n, creating[n-1])
+				b.breakCreation(s, n, creating[n-1])
 			}
 			for n := 1 + share; n <= len(deleting); n += shares {
-				b.breakDeletion(n, deleting[n-1])
+				b.breakDeletion(s, n, deleting[n-1])
 			}
 		})
 	}
 }
 
-func (b *bed) breakCreation(n int, call string) {
+func (b *bed) breakCreation(s core.AppSpec, n int, call string) {
 	b.T.Run(fmt.Sprintf("%s (%d) fails for a while and creation goes on", call, n), func(t *testing.T) {
 		b := b.in(t)
 		b.world.arm(map[int]error{n: temporary})
-		app, ops := b.create(spec())
+		app, ops := b.create(s)
 		b.wantStatuses(b.ends(ops...), "completed", "completed", "completed")
 		b.wantTraces(1, 1, 4)
 		b.world.arm(nil)
@@ -69,7 +76,7 @@ func (b *bed) breakCreation(n int, call string) {
 	b.T.Run(fmt.Sprintf("%s (%d) fails for good and all is taken back", call, n), func(t *testing.T) {
 		b := b.in(t)
 		b.world.arm(map[int]error{n: permanent, n + 1: temporary}) // the first call of the undo has to be repeated, too
-		app, ops := b.create(spec())
+		app, ops := b.create(s)
 		b.wantFailed(b.ends(ops...))
 		b.wantTraces(0, 0, 0)
 		if got, err := b.App(t.Context(), b.alice, app.Num); err != nil || got.State != core.AppFailed || len(got.Nodes) > 0 || got.Routes[0].State != core.RouteFailed {
@@ -81,11 +88,11 @@ func (b *bed) breakCreation(n int, call string) {
 	})
 }
 
-func (b *bed) breakDeletion(n int, call string) {
+func (b *bed) breakDeletion(s core.AppSpec, n int, call string) {
 	b.T.Run(fmt.Sprintf("%s (%d) of a deletion fails", call, n), func(t *testing.T) {
 		b := b.in(t)
 		b.world.arm(nil)
-		app, ops := b.create(spec())
+		app, ops := b.create(s)
 		b.ends(ops...)
 		b.world.arm(map[int]error{n: permanent})
 		b.wantFailed(b.delete(app))
@@ -151,7 +158,7 @@ func TestABusyCloudIsTriedAgain(t *testing.T) {
 	b := newBed(t).work()
 	b.router()
 	busy := core.Errorf(core.Busy, core.ObjVolume, "later")
-	creating, _ := b.clean()
+	creating, _ := b.clean(spec())
 	for _, call := range []string{"CreateNode", "CreateVolume", "AttachVolume"} {
 		b.world.arm(map[int]error{slices.Index(creating, call) + 1: busy})
 		app, ops := b.create(spec())

@@ -28,7 +28,7 @@ func TestEveryProblemOfASpec(t *testing.T) {
 		"name that is no text":     {func(s *core.AppSpec) { s.Name = "a\xff" }, "name pattern"},
 		"name with a space":        pack(accept(func(s *core.AppSpec) { s.Name = "my shop" })),
 		"size unknown":             {func(s *core.AppSpec) { s.SizeID = "huge" }, "size not_in_list [s m]"},
-		"type unknown":             {func(s *core.AppSpec) { s.Type = "cobol" }, "type not_in_list [phpmysql phppgsql]"},
+		"type unknown":             {func(s *core.AppSpec) { s.Type = "cobol" }, "type not_in_list [phpmysql phppgsql nodejspgsql nodejsmysql pythonmysql pythonpgsql rubymysql rubypgsql]"},
 		"location unknown":         {func(s *core.AppSpec) { s.LocationID = "nowhere" }, "location not_found"},
 		"location number":          pack(accept(func(s *core.AppSpec) { s.LocationID, s.LocationNo = "", 2 })),
 		"location number unknown":  {func(s *core.AppSpec) { s.LocationID, s.LocationNo = "", 3 }, "location not_found"},
@@ -55,7 +55,7 @@ func TestEveryProblemOfASpec(t *testing.T) {
 		"101 routes":               {func(s *core.AppSpec) { s.Routes = slices.Repeat([]string{"a.hosted.test"}, 101) }, "vhosts too_big"},
 		"all of it, in order": {func(s *core.AppSpec) {
 			*s = core.AppSpec{ExtraGB: -1, Routes: []string{"x"}}
-		}, "name too_short, size not_in_list [s m], type not_in_list [phpmysql phppgsql], location not_found, duration too_small, quantity too_small, password password, vhosts pattern"},
+		}, "name too_short, size not_in_list [s m], type not_in_list [phpmysql phppgsql nodejspgsql nodejsmysql pythonmysql pythonpgsql rubymysql rubypgsql], location not_found, duration too_small, quantity too_small, password password, vhosts pattern"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := b.in(t)

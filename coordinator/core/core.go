@@ -26,7 +26,7 @@ type Options struct {
 	Clouds Clouds
 	Agents Agents
 	Prover Prover // nil: no name outside HostedZones can be proven
-	Files  Files  // nil: no releases can be deployed
+	Files  Files  // nil: no releases can be deployed, and only apps with virtual hosts be made
 	Broker Broker // nil: there are no services of providers
 	Log    *slog.Logger
 	Clock  Clock
@@ -97,6 +97,12 @@ func DefaultTypes() []AppType {
 	return []AppType{
 		{Name: "phpmysql", Platform: "php", PlatformLabel: "PHP", Engine: agentapi.EngineMySQL, EngineLabel: "MySQL"},
 		{Name: "phppgsql", Platform: "php", PlatformLabel: "PHP", Engine: agentapi.EnginePostgreSQL, EngineLabel: "PostgreSQL"},
+		{Name: "nodejspgsql", Platform: "nodejs", PlatformLabel: "Node.js", Engine: agentapi.EnginePostgreSQL, EngineLabel: "PostgreSQL"},
+		{Name: "nodejsmysql", Platform: "nodejs", PlatformLabel: "Node.js", Engine: agentapi.EngineMySQL, EngineLabel: "MySQL"},
+		{Name: "pythonmysql", Platform: "python", PlatformLabel: "Python", Engine: agentapi.EngineMySQL, EngineLabel: "MySQL"},
+		{Name: "pythonpgsql", Platform: "python", PlatformLabel: "Python", Engine: agentapi.EnginePostgreSQL, EngineLabel: "PostgreSQL"},
+		{Name: "rubymysql", Platform: "ruby", PlatformLabel: "Ruby", Engine: agentapi.EngineMySQL, EngineLabel: "MySQL"},
+		{Name: "rubypgsql", Platform: "ruby", PlatformLabel: "Ruby", Engine: agentapi.EnginePostgreSQL, EngineLabel: "PostgreSQL"},
 	}
 }
 

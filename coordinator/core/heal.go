@@ -257,6 +257,9 @@ func (c *Core) replaceLost(ctx context.Context) error {
 			if !app.lostUnits() || unitsChangeable(tx, app) != nil {
 				return nil
 			}
+			if nodes, _, err := c.nodesForUnits(tx, app); err != nil || len(nodes) == 0 && !app.Shared() {
+				return err // its own node brings them back with it
+			}
 			ops, err := tx.Operations(OperationFilter{Subject: string(app.ID)})
 			if err != nil {
 				return err

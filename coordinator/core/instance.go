@@ -641,21 +641,27 @@ func (c *Core) bindDatabase(ctx context.Context, i ServiceInstance, b Binding) (
 	if err != nil {
 		return nil, classified(err, Internal, ObjInstance, "create the database user")
 	}
-	port := enginePorts[i.Engine]
-	values := [5]string{node.Address, port, i.Database, b.User, string(b.Password)}
+	return databaseVars(i.Engine, node.Address, i.Database, b.User, string(b.Password)), nil
+}
+
+// databaseVars tell an app where a database is and as whom it gets in: under the names of public providers of the engine, and
+// under DATABASE_, the same for all engines.
+func databaseVars(engine, host, database, user, password string) map[string]string {
+	port := enginePorts[engine]
+	values := [5]string{host, port, database, user, password}
 	vars := map[string]string{}
-	for n, name := range engineVars[i.Engine] {
+	for n, name := range engineVars[engine] {
 		vars[name] = values[n]
 	}
 	for n, name := range []string{"DATABASE_HOST", "DATABASE_PORT", "DATABASE_NAME", "DATABASE_USER", "DATABASE_PASSWORD"} {
 		vars[name] = values[n]
 	}
-	u := url.URL{Scheme: i.Engine, User: url.UserPassword(b.User, string(b.Password)), Host: net.JoinHostPort(node.Address, port), Path: "/" + i.Database}
+	u := url.URL{Scheme: engine, User: url.UserPassword(user, password), Host: net.JoinHostPort(host, port), Path: "/" + database}
 	vars["DATABASE_URL"] = u.String()
-	if i.Engine == agentapi.EngineMongoDB {
+	if engine == agentapi.EngineMongoDB {
 		vars["MONGO_URI"] = u.String()
 	}
-	return vars, nil
+	return vars
 }
 
 // bindProvider tells the provider of the app as a whole, if it knows such a call, and of each of its units. An app without

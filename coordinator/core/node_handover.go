@@ -365,7 +365,7 @@ func (c *Core) setUp(ctx context.Context, run *operation.Run, h handedOver) erro
 		if err := c.setUpDatabase(ctx, h, si, secret.Database); err != nil {
 			return err
 		}
-		params.Env = databaseEnv(si, secret.Database)
+		params.Env = agentEnv(databaseEnv(si, "localhost", secret.Database))
 	}
 	if err := c.noteService(ctx, h, "apache"); err != nil { // a new virtual host starts it
 		return classified(err, Internal, ObjNode, "prepare the web server")

@@ -25,6 +25,7 @@ const (
 	OriginUpload   Origin = "upload"
 	OriginArchive  Origin = "archive-url"
 	OriginRollback Origin = "rollback"
+	OriginWelcome  Origin = "welcome" // what an app serves before its owner deploys something
 )
 
 // Release is one numbered, immutable deployment of an app.

@@ -26,8 +26,9 @@ const (
 	drainLimit = 30 * time.Second
 )
 
-func (c *Core) rollOperations() []operation.Definition {
-	roll := []operation.Step{
+// rollSteps read rollParams.
+func (c *Core) rollSteps() []operation.Step {
+	return []operation.Step{
 		{Name: "place units", Do: c.placeUnits, Undo: c.forgetNewUnits, Timeout: 10 * time.Minute},
 		{Name: "start units", Do: c.startUnits, Undo: c.stopNewUnits, Timeout: 10 * time.Minute},
 		{Name: "switch routes", Do: c.switchRoutes, Undo: c.switchRoutesBack, Timeout: 3 * time.Minute},
@@ -35,14 +36,17 @@ func (c *Core) rollOperations() []operation.Definition {
 		{Name: "finish", Do: c.finishRoll},
 		{Name: "tell services", Do: c.tellServices},
 	}
+}
+
+func (c *Core) rollOperations() []operation.Definition {
 	return []operation.Definition{
 		{Kind: OpAppDeploy, Steps: append([]operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Undo: c.failRelease, Timeout: 10 * time.Minute},
 			{Name: "build", Do: c.buildRelease, Undo: c.dropBuild, Timeout: 40 * time.Minute},
-		}, roll...)},
+		}, c.rollSteps()...)},
 		{Kind: OpAppRoll, Steps: append([]operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Undo: c.endOutput, Timeout: 10 * time.Minute},
-		}, roll...)},
+		}, c.rollSteps()...)},
 		{Kind: OpAppHalt, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 10 * time.Minute},
 			{Name: "withdraw routes", Do: c.withdrawHalted, Timeout: 3 * time.Minute},
@@ -307,6 +311,34 @@ func (c *Core) startUnit(ctx context.Context, app App, rel Release, u AppUnit) e
 		Processes: rel.Manifest.Processes, Env: env, MemoryMB: app.MemoryMB, SwapMB: app.SwapMB,
 		RestartBefore: rel.Manifest.RestartBefore, RestartAfter: rel.Manifest.RestartAfter, HealthCheck: rel.Manifest.HealthCheck})
 	return unitFailure(err)
+}
+
+// startAgain starts an app's units anew after its node was booted, with the environment as it is now, and lets routers know.
+func (c *Core) startAgain(ctx context.Context, app App) error {
+	if app.hasVHosts() || app.Halted {
+		return nil
+	}
+	units := slices.DeleteFunc(slices.Clone(app.Units), func(u AppUnit) bool { return u.State == UnitStarting || u.State == UnitStopping })
+	err := sideBySide(units, func(u AppUnit) error {
+		rel, err := view(ctx, c.Store, func(r Reader) (Release, error) { return r.Release(app.ID, u.Release) })
+		if err != nil {
+			return err
+		}
+		if err := c.stopOnHost(ctx, app, u); err != nil {
+			return err
+		}
+		if err := c.startUnit(ctx, app, rel, u); err != nil {
+			return err
+		}
+		return c.updateUnit(ctx, u.ID, func(u *AppUnit) { u.State, u.SeenAt = UnitStarted, c.now() })
+	})
+	if err != nil {
+		return err
+	}
+	if app, err = view(ctx, c.Store, func(r Reader) (App, error) { return r.App(app.ID) }); err != nil {
+		return err
+	}
+	return c.publish(ctx, app, app.hostnames()...)
 }
 
 // unitFailure tells the owner of an app what its unit said when it did not come up: that is theirs to know.
@@ -649,18 +681,21 @@ func (c *Core) haltUnits(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	return sideBySide(app.Units, func(u AppUnit) error {
-		node, err := c.node(ctx, u.NodeID)
-		if err != nil {
-			return ignoreNotFound(err)
-		}
-		agent, err := c.Agents.Agent(node)
-		if err != nil {
-			return err
-		}
-		err = agent.StopUnit(ctx, agentapi.StopUnitParams{App: appName(app), Unit: u.ID, Keep: true, DrainSeconds: int(drainLimit / time.Second)})
-		return classified(ignoreNotFound(err), Internal, ObjUnit, "stop the unit")
-	})
+	return sideBySide(app.Units, func(u AppUnit) error { return c.stopOnHost(ctx, app, u) })
+}
+
+// stopOnHost stops a unit on its host and keeps it there. A node that is gone has nothing to stop.
+func (c *Core) stopOnHost(ctx context.Context, app App, u AppUnit) error {
+	node, err := c.node(ctx, u.NodeID)
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	agent, err := c.Agents.Agent(node)
+	if err != nil {
+		return err
+	}
+	err = agent.StopUnit(ctx, agentapi.StopUnitParams{App: appName(app), Unit: u.ID, Keep: true, DrainSeconds: int(drainLimit / time.Second)})
+	return classified(ignoreNotFound(err), Internal, ObjUnit, "stop the unit")
 }
 
 // exchangeNames gives each of two apps the names that the other had.

@@ -75,6 +75,7 @@ type site struct {
 		APIKey   string `json:"api_key"`
 		Token    string `json:"token"`
 	}
+	env     []string // of the coordinator, beside ours
 	process *exec.Cmd
 	exited  chan struct{}
 	log     *os.File
@@ -155,7 +156,7 @@ func (s *site) start(failpoint int) {
 	s.t.Helper()
 	cmd := exec.Command(s.program, "serve", "--config", s.config)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
-	cmd.Env = append(os.Environ(), "REEVE_FAILPOINT_LOG="+s.boundaryLog())
+	cmd.Env = append(append(os.Environ(), s.env...), "REEVE_FAILPOINT_LOG="+s.boundaryLog())
 	if failpoint > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("REEVE_FAILPOINT=%d", failpoint))
 	}

@@ -23,6 +23,7 @@ var operationTypes = map[string]operationType{
 	core.OpAppCreateNode:   {name: "paas_vm_create", action: "create", estimate: 40 * time.Second, cancelable: true},
 	core.OpAppCreateVolume: {name: "paas_disk_create", action: "create", estimate: 20 * time.Second, disk: true, cancelable: true},
 	core.OpAppCreateRoute:  {name: "rproxy_create", action: "create", estimate: 5 * time.Second, cancelable: true},
+	core.OpAppCreateUnits:  {name: "rproxy_create", action: "create", estimate: 15 * time.Second, cancelable: true},
 	core.OpAppUpdateNode:   {name: "paas_vm_update", action: "update", estimate: 10 * time.Second, cancelable: true},
 	core.OpAppUpdateVolume: {name: "paas_disk_update", action: "update", estimate: 10 * time.Second, disk: true, cancelable: true},
 	core.OpAppRestart:      {name: "paas_vm_restart", action: "update", estimate: 15 * time.Second, cancelable: true},
