@@ -108,6 +108,7 @@ type coordinator struct {
 	core        *core.Core
 	engine      *operation.Engine
 	ca          *authority.Authority // nil without a TLS listener
+	routesCA    *authority.Authority
 	files       *release.Files
 	broker      *broker.Broker
 	git         *gitssh.Server // nil when it is turned off
@@ -140,9 +141,12 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if err := c.openFiles(); err != nil {
 		return nil, err
 	}
+	if c.routesCA, err = authority.Open(cfg.DataDir, authority.Routes, b.sealer, nil); err != nil {
+		return nil, err
+	}
 	c.broker = broker.New(broker.Options{})
 	c.core = core.New(core.Options{
-		Broker: c.broker, AppDomain: cfg.AppDomain,
+		Broker: c.broker, AppDomain: cfg.AppDomain, RouteAuthority: c.routesCA,
 		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
@@ -243,7 +247,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	}
 	tsuruDialect := tsuru.New(tsuru.Options{Core: c.core, Auth: c.auth, Mail: mailer, Git: c.repositories(), Proxy: c.broker, Log: c.log, PublicURL: c.cfg.PublicURL, GitHost: c.cfg.GitHost,
 		TokenTTL: c.cfg.TokenTTL, NoRegistration: c.cfg.NoRegistration, JSONStreams: c.cfg.JSONStreams})
-	enrollment := enroll.Options{Core: c.core, Log: c.log, Package: func(family string) (string, error) { return agentPackageFor(c.cfg, family) }}
+	enrollment := enroll.Options{Core: c.core, Log: c.log, RoutesCA: c.routesCA.Certificate(), Package: func(family string) (string, error) { return agentPackageFor(c.cfg, family) }}
 	if c.cfg.Listen != "" {
 		enrollment.CA = c.ca.Certificate()
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,6 +125,34 @@ func (c *Core) ServesSites(ctx context.Context, n Node) (bool, error) {
 	}
 	app, err := view(ctx, c.Store, func(r Reader) (App, error) { return r.App(n.AppID) })
 	return app.hasVHosts(), err
+}
+
+// NodeCertificate is a certificate, with its key, that a node serves a name with: a router those of every app of its cloud, the
+// web server of an app those of this app.
+//
+// Errors: not found (also one that is none of the node's business)
+func (c *Core) NodeCertificate(ctx context.Context, n Node, id string) (found RouteCertificate, err error) {
+	serves := func(app App) bool {
+		return n.Has(RoleRouter) && n.Cloud == app.Cloud || n.Has(RoleApp) && n.AppID == app.ID && app.hasVHosts()
+	}
+	err = c.Store.View(ctx, func(r Reader) error {
+		list, err := r.RouteCertificatesWithID(id)
+		if err != nil {
+			return err
+		}
+		for _, rc := range list {
+			apps, err := appsShowing(r, rc, c.now())
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(apps, serves) {
+				found = rc
+				return nil
+			}
+		}
+		return Errorf(NotFound, ObjCertificate, "there is no such certificate")
+	})
+	return found, err
 }
 
 // AgentMessage is what an agent tells by itself.

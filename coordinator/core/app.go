@@ -77,6 +77,8 @@ type Route struct {
 	State     RouteState
 	Generated bool // made of the app's name by us, not asked for by its owner
 	CreatedAt time.Time
+
+	Certificate string // id of what routers were given for the name; "" while it is served without TLS, "?" while that changes
 }
 
 // ServiceInstance is a database of an app, with its own user. The password is sealed at rest.

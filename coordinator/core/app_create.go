@@ -33,7 +33,9 @@ type appParams struct {
 	Name        string `json:"name"`
 	Route       string `json:"route,omitempty"`
 	RouteID     string `json:"route_id,omitempty"`
-	FromID      AppID  `json:"from_id,omitempty"` // whom the route was taken from
+	FromID      AppID  `json:"from_id,omitempty"`     // whom the route was taken from
+	Certificate int64  `json:"certificate,omitempty"` // number of the uploaded certificate that is the reason
+	Removes     bool   `json:"removes,omitempty"`     // it goes
 	// Of updates; what does not change is absent.
 	SizeID    string    `json:"size_id,omitempty"`
 	OldSizeID string    `json:"old_size_id,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/coordinator/operation"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
+	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
 )
 
@@ -22,14 +23,15 @@ const password = "correct horse battery"
 type bed struct {
 	*testing.T
 	*core.Core
-	dir   string
-	store *auditStore
-	world *world
-	zone  *zone
-	alice core.Principal
-	bob   core.Principal
-	log   *lockedBuffer
-	moved chan struct{} // something ended
+	dir       string
+	authority *authority.Authority // of the names of routes
+	store     *auditStore
+	world     *world
+	zone      *zone
+	alice     core.Principal
+	bob       core.Principal
+	log       *lockedBuffer
+	moved     chan struct{} // something ended
 }
 
 // auditStore is the store, and remembers the audit records that were committed.
@@ -111,6 +113,9 @@ func newBed(t *testing.T, change ...func(*core.Options)) *bed {
 		f(&o)
 	}
 	b.Core = core.New(o)
+	b.authority, err = authority.Open(b.dir, authority.Routes, sealer, func() time.Time { return b.Core.Clock() })
+	b.must(err)
+	b.Core.RouteAuthority = b.authority
 	b.alice, b.bob = b.account("alice"), b.account("bob")
 	return b
 }
@@ -305,6 +310,9 @@ func (b *bed) wantNothingOf(app core.App) {
 		for _, route := range app.Routes {
 			if _, err := r.Route(route.Hostname); err == nil {
 				b.Errorf("the route %s is still there", route.Hostname)
+			}
+			if _, err := r.IssuedCertificate(route.ID); err == nil {
+				b.Errorf("the certificate of %s is still there", route.Hostname)
 			}
 		}
 		return nil

@@ -28,8 +28,10 @@ type Options struct {
 	Prover Prover // nil: no name outside HostedZones can be proven
 	Files  Files  // nil: no releases can be deployed, and only apps with virtual hosts be made
 	Broker Broker // nil: there are no services of providers
-	Log    *slog.Logger
-	Clock  Clock
+	// RouteAuthority issues the certificates of routes for which nobody uploaded one; nil: those are served without TLS.
+	RouteAuthority RouteAuthority
+	Log            *slog.Logger
+	Clock          Clock
 
 	AppCloud        string // cloud that apps run on; "" means "default"
 	Types           []AppType
@@ -111,7 +113,7 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
-	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.rollOperations(), c.nodeOperations(), c.serviceOperations(),
+	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.certificateOperations(), c.rollOperations(), c.nodeOperations(), c.serviceOperations(),
 		c.applicationOperations(), c.instanceOperations())
 }
 

@@ -185,6 +185,15 @@ func (c *Core) addRoute(ctx context.Context, p Principal, appNum int64, spec Rou
 		} else if now.AppID != app.ID && now.State != RouteFailed {
 			params.FromID = now.AppID
 		}
+		if now.AppID != "" && now.AppID != app.ID { // the key is not for another's nodes
+			old, err := tx.IssuedCertificate(now.ID)
+			if err == nil {
+				err = tx.DeleteRouteCertificate(old.Num)
+			}
+			if err != nil && !isNotFound(err) {
+				return err
+			}
+		}
 		route.Hostname, route.AppID, route.State = pl.name, app.ID, RouteCreating
 		if err := tx.PutRoute(&route); err != nil {
 			return err
@@ -383,7 +392,7 @@ func (c *Core) backends(app App) []agentapi.Destination {
 	return to
 }
 
-// publish makes routers send the requests for names to an app, with one reload on each.
+// publish makes routers send the requests for names to an app, with one reload on each, and show their certificates.
 func (c *Core) publish(ctx context.Context, app App, names ...string) error {
 	if len(names) == 0 {
 		return nil
@@ -402,19 +411,34 @@ func (c *Core) publish(ctx context.Context, app App, names ...string) error {
 	if len(routers) == 0 {
 		return operation.RetryAfter(250*time.Millisecond, "no router node is up yet")
 	}
+	certificates, err := c.certificatesFor(ctx, app, names)
+	if err != nil {
+		return err
+	}
+	changes := slices.ContainsFunc(app.Routes, func(r Route) bool {
+		return slices.Contains(names, r.Hostname) && r.Certificate != certificates[r.Hostname].ID
+	})
+	if changes {
+		if err := c.noteShown(ctx, app, names, certificates, false); err != nil {
+			return err
+		}
+	}
 	for _, router := range routers {
 		agent, err := c.Agents.Agent(router)
 		if err != nil {
 			return err
 		}
 		for i, name := range names {
-			err := agent.MakeProxy(ctx, agentapi.ProxyParams{Hostname: name, Backends: to, ReloadService: agentapi.Ptr(agentapi.Bool(i == len(names)-1))})
-			if err != nil {
+			p := agentapi.ProxyParams{Hostname: name, Backends: to, ReloadService: agentapi.Ptr(agentapi.Bool(i == len(names)-1))}
+			if err := c.makeProxy(ctx, agent, p, certificates[name]); err != nil {
 				return classified(err, Internal, ObjRoute, "publish "+name)
 			}
 		}
 	}
-	return nil
+	if !changes {
+		return nil
+	}
+	return c.noteShown(ctx, app, names, certificates, true)
 }
 
 // withdraw takes names off every router of a cloud, with one reload on each.

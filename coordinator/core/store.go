@@ -62,6 +62,11 @@ type Reader interface {
 	Node(id NodeID) (Node, error)
 	Nodes(filter NodeFilter) ([]Node, error)
 	Route(hostname string) (Route, error)
+	// RouteCertificates lists what an account uploaded, oldest first, without keys.
+	RouteCertificates(account AccountID) ([]RouteCertificate, error)
+	RouteCertificate(num int64) (RouteCertificate, error)
+	IssuedCertificate(routeID string) (RouteCertificate, error)
+	RouteCertificatesWithID(id string) ([]RouteCertificate, error)
 	Volumes(app AppID) ([]Volume, error)
 	Volume(id string) (Volume, error)
 	// VolumesMade lists, by ascending Num, the volumes of a cloud that agents of nodes made.
@@ -131,6 +136,7 @@ type Tx interface {
 	PutAppLogin(AppLogin) error // inserts or replaces; it goes with its app
 	PutNode(*Node) error
 	PutRoute(*Route) error
+	PutRouteCertificate(*RouteCertificate) error // with its key; an issued one is deleted with its route
 	PutVolume(*Volume) error
 	PutServiceInstance(*ServiceInstance) error
 	PutOffer(*Offer) error // with exactly its teams
@@ -173,6 +179,7 @@ type Tx interface {
 	DeleteApp(AppID) error
 	DeleteNode(NodeID) error
 	DeleteRoute(id string) error
+	DeleteRouteCertificate(num int64) error
 	DeleteVolume(id string) error
 	DeleteServiceInstance(id string) error
 	DeleteOffer(name string) error

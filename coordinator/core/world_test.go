@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,18 +20,19 @@ type world struct {
 	info  core.CloudInfo
 	files *memFiles
 
-	mu      sync.Mutex // protects the fields below
-	last    int
-	images  []core.Image
-	nodes   map[string]*core.CloudNode
-	volumes map[string]*core.CloudVolume
-	hosts   map[string]*host // by the address of their node
-	calls   []string         // since the last arm
-	fails   map[int]error    // by the number of the call, from 1
-	loses   map[int]error    // the same, but what the call does is done: the answer is lost
-	refuse  map[string]error // by its name, every time
-	gates   map[string]chan struct{}
-	waiting map[string]chan struct{}
+	mu         sync.Mutex // protects the fields below
+	last       int
+	images     []core.Image
+	nodes      map[string]*core.CloudNode
+	volumes    map[string]*core.CloudVolume
+	hosts      map[string]*host // by the address of their node
+	calls      []string         // since the last arm
+	fails      map[int]error    // by the number of the call, from 1
+	loses      map[int]error    // the same, but what the call does is done: the answer is lost
+	refuse     map[string]error // by its name, every time
+	gates      map[string]chan struct{}
+	waiting    map[string]chan struct{}
+	withoutTLS bool // routers are of a version that takes no certificates
 }
 
 // host is what an agent keeps.
@@ -42,6 +44,7 @@ type host struct {
 	apps      map[string]agentapi.CreateAppParams
 	vhosts    map[string]string // template by name
 	proxies   map[string]string // backend by name
+	shown     map[string]string // id of the certificate by name
 	enabled   map[string]bool
 	started   map[string]bool
 	router    bool
@@ -200,7 +203,7 @@ func (w *world) CreateNode(ctx context.Context, s core.NodeSpec) (n core.CloudNo
 		w.nodes[n.ID] = &n
 		h := &host{databases: map[string]bool{}, users: map[string]string{}, apps: map[string]agentapi.CreateAppParams{},
 			releases: map[string]bool{}, units: map[string]agentapi.Unit{}, balance: map[string][]string{},
-			vhosts: map[string]string{}, proxies: map[string]string{}, enabled: map[string]bool{}, started: map[string]bool{}}
+			vhosts: map[string]string{}, proxies: map[string]string{}, shown: map[string]string{}, enabled: map[string]bool{}, started: map[string]bool{}}
 		for _, f := range s.Files {
 			if f.Path == "/etc/reeve/keys/default" {
 				h.key = string(f.Data)
@@ -404,6 +407,16 @@ func (a agentOf) PrepareRouter(ctx context.Context) error {
 
 func (a agentOf) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
 	return a.do(ctx, "MakeProxy", func(h *host) error {
+		delete(h.shown, p.Hostname)
+		if p.SSL.Or(false) {
+			if a.w.withoutTLS {
+				return core.Errorf(core.Unsupported, core.ObjNode, "there is no source to fetch the certificate from")
+			}
+			if _, err := tls.X509KeyPair([]byte(p.SSLCertificate.Cert), []byte(p.SSLCertificate.Key)); err != nil {
+				return err
+			}
+			h.shown[p.Hostname] = string(*p.SSLCertificateID)
+		}
 		h.proxies[p.Hostname] = p.Backends[0].Host
 		h.balance[p.Hostname] = nil
 		for _, b := range p.Backends {
@@ -417,6 +430,7 @@ func (a agentOf) RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) 
 	return a.do(ctx, "RemoveProxy", func(h *host) error {
 		delete(h.proxies, p.Hostname)
 		delete(h.balance, p.Hostname)
+		delete(h.shown, p.Hostname)
 		return nil
 	})
 }

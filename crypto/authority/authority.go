@@ -45,10 +45,13 @@ type Root struct {
 	Subject Identity
 }
 
-// The authorities of a coordinator. They are two because each has a subject that cannot change: what trusts the listeners
-// pinned "Reeve CA" long ago, and every client of the Director accepts a root by the very name "CA".
+// The authorities of a coordinator. Listeners and Director are two because each has a subject that cannot change: what trusts the
+// listeners pinned "Reeve CA" long ago, and every client of the Director accepts a root by the very name "CA". Routes is one
+// of its own because its certificates are for whatever names users serve: who trusts the listeners must not take one of them
+// for the coordinator.
 var (
 	Listeners = Root{"ca", Identity{CommonName: "Reeve CA", Organization: "Reeve"}}
+	Routes    = Root{"routes-ca", Identity{CommonName: "Reeve hosted names CA", Organization: "Reeve"}}
 	Director  = Root{"director-ca", Identity{CommonName: "CA", Organization: "ConPaaS", Email: DirectorEmail}}
 )
 
@@ -210,6 +213,20 @@ func (a *Authority) IssuePair(o Order) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// IssueForRoute makes a key and a certificate for a host name that is served for somebody: PEM. The name may be a wildcard.
+// Whoever renews it does so a month before its end, as ServerConfig does.
+func (a *Authority) IssueForRoute(name string) (cert, key []byte, err error) {
+	o := Order{Names: []string{name}, Life: serverLife}
+	if len(name) <= 64 { // an upper bound of X.520
+		o.Identity.CommonName = name
+	}
+	pair, err := a.IssuePair(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return PEM(pair)
 }
 
 // PEM is a certificate and its key, PKCS#8, as files hold them.

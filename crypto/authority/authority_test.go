@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,22 @@ func TestAuthority(t *testing.T) {
 		after, err := conf.GetCertificate(nil)
 		if err != nil || !after.Leaf.NotAfter.After(before.Leaf.NotAfter) {
 			t.Errorf("got end %v after %v, err %v, want a later one", after.Leaf.NotAfter, before.Leaf.NotAfter, err)
+		}
+	})
+	t.Run("issues certificates for names of any length", func(t *testing.T) {
+		a := open(t, t.TempDir(), nil)
+		for _, name := range []string{"shop.test", "*.shop.test", strings.Repeat("a.", 60) + "test"} {
+			cert, key, err := a.IssueForRoute(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pair, err := tls.X509KeyPair(cert, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: strings.Replace(name, "*", "any", 1), Roots: a.Pool()}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 	t.Run("refuses a key and a certificate that do not belong together", func(t *testing.T) {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"encoding/xml"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,7 @@ type Core interface {
 	AgentNode(ctx context.Context, id string) (core.Node, error)
 	NodeRoles(ctx context.Context, n core.Node, filter core.NodeRoleFilter) ([]core.NodeRole, error)
 	NodeSites(ctx context.Context, n core.Node) ([]core.NodeSite, error)
+	NodeCertificate(ctx context.Context, n core.Node, id string) (core.RouteCertificate, error)
 	ServesSites(ctx context.Context, n core.Node) (bool, error)
 	VolumeKind(n core.Node) string
 	NodeVolume(ctx context.Context, n core.Node, ref core.VolumeRef) (core.NodeVolume, error)
@@ -78,10 +80,9 @@ func New(o Options) *Dialect {
 		"list-virtualhosts":     d.sites,
 		"list-farm-role-params": d.roleParams,
 
-		// What we keep none of. Certificates of sites are on the routers, which are told of them by RPC.
-		"get-https-certificate": nothing[struct {
-			XMLName xml.Name `xml:"virtualhost"`
-		}],
+		"get-https-certificate": d.certificate,
+
+		// What we keep none of.
 		"get-scaling-metrics": nothing[struct {
 			XMLName xml.Name `xml:"metrics"`
 		}],
@@ -247,6 +248,30 @@ func (d *Dialect) roles(ctx context.Context, n core.Node, params map[string]stri
 		reply.Roles = append(reply.Roles, one)
 	}
 	return reply, err
+}
+
+// certificate is the reply of get-https-certificate: empty when there is no such certificate for the host. None of ours is a
+// host's default one.
+type certificate struct {
+	XMLName xml.Name `xml:"virtualhost"`
+	Cert    string   `xml:"cert,omitempty"`
+	Key     string   `xml:"pkey,omitempty"`
+	Chain   string   `xml:"ca_cert,omitempty"`
+}
+
+func (d *Dialect) certificate(ctx context.Context, n core.Node, params map[string]string) (any, error) {
+	rc, err := d.o.Core.NodeCertificate(ctx, n, params["id"])
+	if core.KindOf(err) == core.NotFound && err != nil {
+		return certificate{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	leaf, rest := pem.Decode(rc.Chain)
+	if leaf == nil {
+		return nil, core.Errorf(core.Internal, core.ObjCertificate, "a stored certificate cannot be read")
+	}
+	return certificate{Cert: string(pem.EncodeToMemory(leaf)), Key: string(rc.Key), Chain: string(rest)}, nil
 }
 
 // siteList is the reply of list-virtualhosts.

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"encoding/xml"
 	"fmt"
 	"html"
@@ -47,6 +48,17 @@ func (f *fakeCore) NodeRoles(_ context.Context, _ core.Node, filter core.NodeRol
 
 func (f *fakeCore) NodeSites(context.Context, core.Node) ([]core.NodeSite, error) {
 	return []core.NodeSite{{Hostname: "a.test", Template: "<VirtualHost *:80>\nServerName a.test # & more\n</VirtualHost>\n"}}, nil
+}
+
+func (f *fakeCore) NodeCertificate(_ context.Context, _ core.Node, id string) (core.RouteCertificate, error) {
+	if id != "route-1" {
+		return core.RouteCertificate{}, core.Errorf(core.NotFound, core.ObjCertificate, "there is no such certificate")
+	}
+	return core.RouteCertificate{Chain: []byte(certificatePEM("leaf") + certificatePEM("issuer") + certificatePEM("root")), Key: []byte("the key")}, nil
+}
+
+func certificatePEM(content string) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(content)}))
 }
 
 func (f *fakeCore) ServesSites(context.Context, core.Node) (bool, error) { return true, nil }
@@ -171,6 +183,21 @@ func TestAnswers(t *testing.T) {
 	b.ask("list-roles", map[string]string{"behaviour": "app", "farm-role-id": "72", "role": "shop-app", "showInitServers": "1"})
 	if want := (core.NodeRoleFilter{ID: "72", Name: "shop-app", Behaviour: "app", Starting: true}); b.core.filter != want {
 		t.Errorf("got %+v", b.core.filter)
+	}
+}
+
+func TestACertificateIsItsOwnItsKeyAndItsChain(t *testing.T) {
+	w := newBed(t).ask("get-https-certificate", map[string]string{"id": "route-1"})
+	var got struct {
+		Cert  string `xml:"virtualhost>cert"`
+		Key   string `xml:"virtualhost>pkey"`
+		Chain string `xml:"virtualhost>ca_cert"`
+	}
+	if err := xml.Unmarshal([]byte(html.UnescapeString(w.Body.String())), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Cert != certificatePEM("leaf") || got.Key != "the key" || got.Chain != certificatePEM("issuer")+certificatePEM("root") || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("got %+v of %s", got, w.Body)
 	}
 }
 

@@ -36,6 +36,8 @@ type Core interface {
 type Options struct {
 	Core Core
 	CA   []byte // certificate of our authority, PEM; nil when TLS is not spoken
+	// RoutesCA is the certificate of the authority of hosted names, PEM; whoever wants to trust those downloads it.
+	RoutesCA []byte
 	// Package finds the agent's package: family is "deb" or "rpm".
 	Package func(family string) (path string, err error)
 	Log     *slog.Logger
@@ -63,7 +65,8 @@ func (d *Dialect) Mount() api.Mount {
 func (d *Dialect) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /agent/enroll", d.enroll)
 	mux.HandleFunc("GET /agent/enroll.sh", func(w http.ResponseWriter, r *http.Request) { send(w, "text/x-shellscript", script) })
-	mux.HandleFunc("GET /agent/ca.crt", d.authority)
+	mux.HandleFunc("GET /agent/ca.crt", d.authority(d.o.CA))
+	mux.HandleFunc("GET /agent/routes-ca.crt", d.authority(d.o.RoutesCA))
 	mux.HandleFunc("GET /agent/download/{file}", d.download)
 }
 
@@ -134,12 +137,14 @@ func (d *Dialect) enroll(w http.ResponseWriter, r *http.Request) {
 	sendJSON(w, http.StatusOK, Identity{ServerID: string(n.ID), Name: n.Name, Key: base64.StdEncoding.EncodeToString(n.AgentKey)})
 }
 
-func (d *Dialect) authority(w http.ResponseWriter, _ *http.Request) {
-	if d.o.CA == nil {
-		fail(w, http.StatusNotFound, "this coordinator speaks no TLS")
-		return
+func (d *Dialect) authority(root []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if root == nil {
+			fail(w, http.StatusNotFound, "this coordinator speaks no TLS")
+			return
+		}
+		send(w, "application/x-pem-file", root)
 	}
-	send(w, "application/x-pem-file", d.o.CA)
 }
 
 // packages are the files of /agent/download by name, and the family each is for.

@@ -44,7 +44,7 @@ func newServer(t *testing.T, r *redeemer) func(method, path, body string) *httpt
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := New(Options{Core: r, CA: []byte("-----BEGIN CERTIFICATE-----\n"), Log: log, Package: func(family string) (string, error) {
+	d := New(Options{Core: r, RoutesCA: []byte("root of names"), CA: []byte("-----BEGIN CERTIFICATE-----\n"), Log: log, Package: func(family string) (string, error) {
 		if family == "deb" {
 			return deb, nil
 		}
@@ -121,6 +121,9 @@ func TestDownloads(t *testing.T) {
 		t.Errorf("got %s", w.Body)
 	}
 	if w := do("GET", "/agent/ca.crt", ""); !strings.HasPrefix(w.Body.String(), "-----BEGIN CERTIFICATE-----") {
+		t.Errorf("got %s", w.Body)
+	}
+	if w := do("GET", "/agent/routes-ca.crt", ""); w.Body.String() != "root of names" {
 		t.Errorf("got %s", w.Body)
 	}
 	text, sum := Script()

@@ -52,6 +52,7 @@ func Run(t *testing.T, open Open) {
 		{"enrolment tokens are kept until they expire", testEnrollments},
 		{"samples belong to a node and vanish with it", testSamples},
 		{"samples are thinned out and deleted", testThinSamples},
+		{"keys of routes' certificates are sealed, and issued ones vanish with their routes", testRouteCertificates},
 		{"messages of a node are told by their ids and vanish with it", testMessages},
 		{"teams share apps", testTeams},
 		{"SSH keys are one account's", testKeys},
