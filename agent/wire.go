@@ -24,7 +24,7 @@ import (
 // newHandlers is everything this agent can do over RPC.
 func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinator) []handlers.Handler {
 	apacheOptions := apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()}
-	nginxOptions := nginx.Options{Host: h, Operations: ops}
+	nginxOptions := nginx.Options{Host: h, Operations: ops, StatusAddr: nginx.StatusAddr}
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
 	storageOptions := storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}
@@ -72,7 +72,9 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 			names = append(names, cluster.Unit)
 		}
 	}
-	web, pg, maria := apache.New(apache.Options{Host: h}), postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h}) // these only read
+	// These only read.
+	web, proxy := apache.New(apache.Options{Host: h}), nginx.New(nginx.Options{Host: h, StatusAddr: nginx.StatusAddr})
+	pg, maria := postgresql.New(postgresql.Options{Host: h}), mysql.New(mysql.Options{Host: h})
 	collectors := []metrics.Collector{
 		metrics.NewSelf(version),
 		metrics.CPU{Host: h},
@@ -96,6 +98,10 @@ func newCollectors(h *host.Host, c Config, ops *operation.Registry, units metric
 		metrics.Apache{Stats: func(ctx context.Context) (metrics.ApacheStats, bool, error) {
 			s, ok, err := web.Stats(ctx)
 			return metrics.ApacheStats(s), ok, err
+		}},
+		metrics.Nginx{Stats: func(ctx context.Context) (metrics.NginxStats, bool, error) {
+			s, ok, err := proxy.Stats(ctx)
+			return metrics.NginxStats(s), ok, err
 		}},
 	}
 	for _, h := range hs {

@@ -69,6 +69,9 @@ func all(t testing.TB, h *host.Host) []metrics.Collector {
 		metrics.MySQL{Stats: func(context.Context) (metrics.MySQLStats, bool, error) {
 			return metrics.MySQLStats{Up: true, Connections: 4, MaxConnections: 151, Queries: 1000, SlowQueries: 1}, true, nil
 		}},
+		metrics.Nginx{Stats: func(context.Context) (metrics.NginxStats, bool, error) {
+			return metrics.NginxStats{Accepted: 31, Handled: 30, Requests: 77, Active: 6, Reading: 1, Writing: 2, Waiting: 3}, true, nil
+		}},
 		metrics.Apache{Stats: func(context.Context) (metrics.ApacheStats, bool, error) {
 			return metrics.ApacheStats{Requests: 1200, SentBytes: 5 << 20, BusyWorkers: 3, IdleWorkers: 47}, true, nil
 		}},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/web"
 )
 
 const (
@@ -39,32 +38,16 @@ func (s *Service) GetWebserverStatistics(ctx context.Context, _ handlers.NoParam
 func (s *Service) statistics(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/server-status?auto", nil)
-	if err != nil {
-		return nil, err
-	}
-	// Nothing of the environment counts: no proxy, and no address but this one.
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", s.statusAddr)
-	}}
-	resp, err := transport.RoundTrip(req) // follows no redirect
+	code, body, err := web.GetLocal(ctx, s.statusAddr, "/server-status?auto", statusLimit)
 	if err != nil {
 		return nil, shortly(err)
 	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
+	switch code {
 	case http.StatusOK:
 	case http.StatusNotFound:
 		return nil, errors.New("mod_status is not enabled")
 	default:
-		return nil, fmt.Errorf("HTTP Error %d: %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, statusLimit+1))
-	if err != nil {
-		return nil, shortly(err)
-	}
-	if len(body) > statusLimit {
-		return nil, fmt.Errorf("the status page is longer than %d bytes", statusLimit)
+		return nil, fmt.Errorf("HTTP Error %d: %s", code, http.StatusText(code))
 	}
 	stats := parseStatus(string(body))
 	if _, ok := stats["Scoreboard"]; !ok {

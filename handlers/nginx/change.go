@@ -68,7 +68,7 @@ func inFile(err error, name string) error {
 	return err
 }
 
-// ourIncludes finds the include directives of our two files, wherever they stand.
+// ourIncludes finds the include directives of our files, wherever they stand.
 func (s *Service) ourIncludes(nodes []*node) map[string]*node {
 	found := map[string]*node{}
 	for _, n := range nodes {
@@ -80,7 +80,7 @@ func (s *Service) ourIncludes(nodes []*node) map[string]*node {
 			if !path.IsAbs(target) {
 				target = path.Join(s.dir(), target)
 			}
-			if target == s.upstreamsPath() || target == s.proxiesPath() {
+			if target == s.upstreamsPath() || target == s.proxiesPath() || target == s.statusPath() {
 				found[target] = n
 			}
 		})
@@ -197,7 +197,7 @@ func (s *Service) apply(ctx context.Context, c *host.Change, st *state, upstream
 		}
 		return nil
 	}
-	staged, err := s.stage(ctx, st, steps)
+	staged, err := s.stageWithStatus(ctx, st, steps)
 	if err != nil {
 		return err
 	}
@@ -471,11 +471,7 @@ func (s *Service) withIncludes(st *state) (string, error) {
 			fmt.Fprintf(&b, "\tinclude %s;\n", word(f))
 		}
 	}
-	before := st.conf[:end]
-	if !strings.HasSuffix(strings.TrimRight(before, " \t"), "\n") {
-		before += "\n"
-	}
-	return before + b.String() + st.conf[end:], nil
+	return appendLine(st.conf, end, b.String()), nil
 }
 
 // inOrder is nginx.conf with the places of our two includes exchanged.

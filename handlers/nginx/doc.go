@@ -12,6 +12,8 @@
 //	error-pages.include        locations of the error pages; created when absent, then the operator's
 //	nginx.conf                 gets the two includes at the end of http, once, with the first change a caller asks for;
 //	                           proxies come first, and an older agent's includes are exchanged
+//	reeve-status.include       a server on loopback that counts requests (stub_status), with its include at the end of http:
+//	                           comes with a change while the file is not there and port 9811 is free
 //	.reeve-staging/            a change that is being tested; empty or absent otherwise
 //	.nginx.conf.reeve-staged   its main configuration, for the time of the test
 //

@@ -32,6 +32,7 @@ type killedJob struct {
 	Daemons map[string]webtest.Daemon
 	TLSPort int
 	Pairs   []testPair // certificates that proxies take turns with; none: no TLS
+	Status  string     // address of the status server
 	Set     bool       // change all proxies at once, and the servers of a role
 }
 
@@ -53,7 +54,7 @@ func changeUntilKilled(encoded string) error {
 	if err := json.Unmarshal([]byte(encoded), &job); err != nil {
 		return err
 	}
-	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, fakeRoles{})
+	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, fakeRoles{}, job.Status)
 	ctx := context.Background()
 	if err := s.Start(ctx); err != nil {
 		return err
@@ -95,7 +96,7 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	n := newRealNginx(t).start()
+	n := newRealNginx(t).counting().start()
 	b1 := backend(t, "B1")
 	start := time.Now()
 	n.make(n.params("calibration.test", b1))
@@ -105,7 +106,7 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	confirmed := map[string]string{}
 	changes := 0
 	for round := range killRounds {
-		job := killedJob{Dir: n.dir, Port: n.port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons, TLSPort: tlsPort, Pairs: pairs}
+		job := killedJob{Dir: n.dir, Status: n.status, Port: n.port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons, TLSPort: tlsPort, Pairs: pairs}
 		unsure, unsureVersion := n.killOne(job, time.Duration(random.Int64N(int64(window))), confirmed, &changes)
 		if err := n.test(t.Context()); err != nil { // before any agent is back to repair anything
 			t.Fatalf("round %d: %v", round, err)

@@ -107,9 +107,9 @@ func TestRealNginxKeepsWholeSetsWhenTheAgentIsKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	n := newRealNginx(t).start()
+	n := newRealNginx(t).counting().start()
 	b1 := backend(t, "B1")
-	job := killedJob{Dir: n.dir, Port: n.port, Backend: b1, Daemons: n.units.Daemons, Set: true}
+	job := killedJob{Dir: n.dir, Status: n.status, Port: n.port, Backend: b1, Daemons: n.units.Daemons, Set: true}
 	start := time.Now()
 	if _, err := n.RecreateProxying(t.Context(), agentapi.RecreateProxyingParams{ProxyList: killedList(job, "v999-0")}); err != nil {
 		t.Fatal(err)

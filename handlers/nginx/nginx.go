@@ -25,6 +25,8 @@ type Options struct {
 	Operations   Operations       // runs reconfigure in the background; nil means that only async=false works
 	// CloudLocation is where this host is: servers of a role in the same location are reached by their internal address.
 	CloudLocation string
+	// StatusAddr is where nginx counts requests for metrics, on loopback; "" means nowhere. See StatusAddr of this package.
+	StatusAddr string
 	// Settle is how long a reload is watched on a host that does not show nginx's processes; 0 means 1 s.
 	Settle time.Duration
 }
@@ -39,6 +41,7 @@ type Service struct {
 	roles         web.Roles
 	operations    Operations
 	cloudLocation string
+	statusAddr    string
 	settle        time.Duration
 	log           *slog.Logger
 	server        *web.Server
@@ -55,7 +58,8 @@ var _ interface {
 func New(o Options) *Service {
 	s := &Service{
 		host: o.Host, layout: o.Host.Layout(), privateDir: o.PrivateDir, pagesDir: o.PagesDir, certificates: o.Certificates,
-		roles: o.Roles, operations: o.Operations, cloudLocation: o.CloudLocation, settle: o.Settle, log: o.Host.Log().With("handler", "nginx"),
+		roles: o.Roles, operations: o.Operations, cloudLocation: o.CloudLocation, statusAddr: o.StatusAddr, settle: o.Settle,
+		log: o.Host.Log().With("handler", "nginx"),
 	}
 	if s.privateDir == "" {
 		s.privateDir = web.PrivateDir(o.Host)

@@ -179,7 +179,7 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 	t.Run("a change is taken back", func(t *testing.T) {
 		n := newRealNginx(t)
 		units := &unitsThatRefuse{Units: n.units}
-		n.Service = serviceIn(n.dir, units, n.certs, n.roles)
+		n.Service = serviceIn(n.dir, units, n.certs, n.roles, n.status)
 		n.start()
 		n.make(n.params("a.test", at("/old")))
 		n.gated()

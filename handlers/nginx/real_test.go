@@ -22,12 +22,13 @@ const nginxBinary = "/usr/sbin/nginx"
 // realNginx is a private nginx of one test: the real binary on a free port.
 type realNginx struct {
 	*Service
-	t     testing.TB
-	dir   string
-	port  int
-	units *webtest.Units
-	certs *fakeCertificates
-	roles fakeRoles
+	t      testing.TB
+	dir    string
+	port   int
+	units  *webtest.Units
+	certs  *fakeCertificates
+	roles  fakeRoles
+	status string // address of its status server; "" for none
 }
 
 type fakeCertificates struct {
@@ -70,15 +71,24 @@ func newRealNginx(t testing.TB) *realNginx {
 	return n
 }
 
-func (n *realNginx) newService() *Service { return serviceIn(n.dir, n.units, n.certs, n.roles) }
+// counting is an nginx that gets a status server with its first change.
+func (n *realNginx) counting() *realNginx {
+	n.status = fmt.Sprintf("127.0.0.1:%d", webtest.FreePort(n.t))
+	n.Service = n.newService()
+	return n
+}
 
-func serviceIn(dir string, units host.Units, certs web.Certificates, roles web.Roles) *Service {
+func (n *realNginx) newService() *Service {
+	return serviceIn(n.dir, n.units, n.certs, n.roles, n.status)
+}
+
+func serviceIn(dir string, units host.Units, certs web.Certificates, roles web.Roles, status string) *Service {
 	h := host.New(host.Options{Units: units, Layout: &host.Layout{
 		Family: "debian", NginxUnit: "nginx.service", NginxBin: nginxBinary, NginxConf: filepath.Join(dir, "nginx.conf"),
 	}})
 	return New(Options{
 		Host: h, PrivateDir: filepath.Join(dir, "private.d"), PagesDir: filepath.Join(dir, "html"),
-		Certificates: certs, Roles: roles, CloudLocation: "here",
+		Certificates: certs, Roles: roles, CloudLocation: "here", StatusAddr: status,
 	})
 }
 

@@ -151,7 +151,7 @@ var doors = []struct {
 	{"database/sql", []string{"coordinator/store", "coordinator/operation", "handlers/mysql", "handlers/postgresql", "test"}, "SQL lives in the store, and in the handlers of databases"},
 	{"go.mongodb.org/mongo-driver", []string{"handlers/mongodb", "test"}, "the driver is large, and one place speaks to MongoDB"},
 	{"modernc.org/sqlite", []string{"coordinator/store"}, "SQL lives in the store"},
-	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator/broker", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/storage", "handlers/deploy"}, "core and the engine know no HTTP"},
+	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator/broker", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/web", "handlers/storage", "handlers/deploy"}, "core and the engine know no HTTP"},
 }
 
 func TestDoors(t *testing.T) {

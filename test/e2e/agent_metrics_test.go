@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/test/hosts"
 )
 
@@ -20,6 +21,12 @@ func TestMetricsAreScrapedFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := c.Apache().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nginx().MakeProxy(t.Context(), agentapi.ProxyParams{Hostname: "counted.test", Port: new(agentapi.Text("8080")), Backends: []agentapi.Destination{{Host: "127.0.0.1", Port: "80"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Nginx().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := http.Get(h.MetricsURL())
@@ -56,7 +63,7 @@ func TestMetricsAreScrapedFromOutside(t *testing.T) {
 		}
 	})
 	t.Run("the host, its web server and the RPC are in it", func(t *testing.T) {
-		for _, want := range []string{`reeve_cpu_`, `reeve_memory_`, `reeve_load`, `reeve_filesystem_`, `reeve_network_`, `apache2.service`, `reeve_rpc_`, `reeve_agent_info{`} {
+		for _, want := range []string{`reeve_cpu_`, `reeve_memory_`, `reeve_load`, `reeve_filesystem_`, `reeve_network_`, `apache2.service`, `reeve_rpc_`, `reeve_nginx_requests_total `, `reeve_nginx_connections{state="waiting"}`, `reeve_agent_info{`} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %s in the metrics", want)
 			}
