@@ -169,7 +169,7 @@ func TestNormalHostname(t *testing.T) {
 		"a.test;": "", "a.test{": "", "a.test}": "", "a b.test": "", " a.test": "", "a.test ": "", "a\x00.test": "", "\"a\".test": "", "$host.test": "",
 		"~a.test": "", "a.test\"": "", "-a.test": "", "a-.test": "", "a_b.test": "", "**.test.org": "", "a.*.test": "", "*a.test": "", "*.*.test": "",
 		label63 + "a.test": "", long + "c": "", strings.Repeat("a.", 150) + "b": "", strings.Repeat("ü.", 10000) + "b": "",
-		"a.test:80": "", "[::1]": "", "\xff.test": "", "a\u2028b.test": "", "xn--\u00fc.test": "",
+		"a.test:80": "", "[::1]": "", "10.0.0.1": "", "*.0.1": "", "1.2.3": "", "a.b1": "a.b1", "1.2.xn--p1ai": "1.2.xn--p1ai", "\xff.test": "", "a\u2028b.test": "", "xn--\u00fc.test": "",
 	} {
 		got, ok := core.NormalHostname(name)
 		if ok != (want != "") || ok && got != want {

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
+const oneWildcard = "an app has at most one name with a wildcard"
+
 var hostnamePattern = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // NormalHostname is the form in which a route's name is stored: lower-case A-labels without a trailing dot. It says
@@ -33,8 +35,12 @@ func NormalHostname(name string) (string, bool) {
 		return "", false
 	}
 	full := wild + strings.ToLower(ascii)
-	return full, len(full) <= 253 && hostnamePattern.MatchString(full)
+	last := full[strings.LastIndexByte(full, '.')+1:]
+	numeric := strings.Trim(last, "0123456789") == "" // an address, such as 10.0.0.1
+	return full, len(full) <= 253 && !numeric && hostnamePattern.MatchString(full)
 }
+
+func isWildcard(hostname string) bool { return strings.HasPrefix(hostname, "*.") }
 
 // OwnershipToken is the value that proves that an account owns a name, published as TXT "vhost=<token>": 32 hex digits,
 // the same on every call, different for every account and name, and not to be guessed.
@@ -74,6 +80,8 @@ func (c *Core) checkRoutes(ctx context.Context, account AccountID, names []strin
 			problems = append(problems, Problem{Field: "vhosts", Code: ProblemPattern, Msg: "not a host name: " + clip(name)})
 		case slices.Contains(normal, n):
 			problems = append(problems, Problem{Field: "vhosts", Code: ProblemDuplicate, Msg: n + " is named twice"})
+		case isWildcard(n) && slices.ContainsFunc(normal, isWildcard):
+			problems = append(problems, Problem{Field: "vhosts", Code: ProblemDuplicate, Msg: oneWildcard})
 		default:
 			normal = append(normal, n)
 		}

@@ -94,8 +94,8 @@ func (c *Core) planRoute(ctx context.Context, p Principal, appNum int64, spec Ro
 	switch {
 	case len(others) >= maxRoutes:
 		return pl, nil, Errorf(Quota, ObjRoute, "an app has at most %d names", maxRoutes)
-	case strings.HasPrefix(name, "*.") && slices.ContainsFunc(others, func(r Route) bool { return strings.HasPrefix(r.Hostname, "*.") }):
-		return pl, bad(ProblemDuplicate, "an app has at most one name with a wildcard"), nil
+	case isWildcard(name) && slices.ContainsFunc(others, func(r Route) bool { return isWildcard(r.Hostname) }):
+		return pl, bad(ProblemDuplicate, oneWildcard), nil
 	case pl.taken.ID != "" && !spec.Override && !(mine && pl.taken.State == RouteFailed):
 		return pl, bad(ProblemTaken, name+" is served already"), nil
 	case pl.taken.State == RouteCreating || pl.taken.State == RouteDeleting:
