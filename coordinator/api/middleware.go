@@ -128,6 +128,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			core.Errorf(core.Unavailable, "", "too many requests at once; try again in a few seconds"))
 	case x.mount.maxBody >= 0 && r.ContentLength > x.mount.maxBody:
 		x.Header().Set("Connection", "close") // the rest of the body is not read
+		drain(x, r)
 		h.refuse(x, r, http.StatusRequestEntityTooLarge, "body",
 			core.Errorf(core.Invalid, "", "the request's body is larger than %d bytes", x.mount.maxBody))
 	default:
@@ -136,6 +137,26 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		h.mux.ServeHTTP(x, r)
 	}
+}
+
+// Of a body that is refused this much is read, for this long.
+const (
+	maxDrain  = 16 << 20
+	drainTime = 10 * time.Second
+)
+
+// drain reads a body that is refused. Many clients send all of it before they read, and would find a broken connection
+// instead of the answer. Those that wait for "100 Continue" have not begun.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || r.Header.Get("Expect") != "" {
+		return
+	}
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return // no connection to break
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	_ = control.SetReadDeadline(time.Time{})
 }
 
 func (h *handler) refuse(x *exchange, r *http.Request, status int, reason string, err *core.Error) {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -68,6 +69,45 @@ func TestServerServesTheSameRoutesWithAndWithoutTLS(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("got %v after a stop, want nil", err)
+	}
+}
+
+// Python and old libcurl write the whole request before they read.
+func TestServerAnswersClientsThatSendABodyOverTheLimitFirst(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	f := newFixture(t, api.HandlerOptions{MaxBody: 8}, func(*http.ServeMux) {})
+	s, _, stop := startServer(t, f.handler, time.Second)
+	const size = 15 << 20 // more than the kernel keeps for a reader that does not read
+	conn, err := net.Dial("tcp", s.PlainAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := fmt.Sprintf("POST /one/echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Errorf("send: %v", err)
+	}
+	answer, err := io.ReadAll(conn)
+	conn.Close()
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") || !strings.Contains(string(answer), "oops") {
+		t.Errorf("got %q, %v, want 413 in the dialect's own form", answer, err)
+	}
+
+	t.Run("who waits for 100 Continue is answered at once", func(t *testing.T) {
+		conn, err := net.Dial("tcp", s.PlainAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		request := fmt.Sprintf("POST /one/echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", size)
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Errorf("send: %v", err)
+		}
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") {
+			t.Errorf("got %q, %v, want 413", answer, err)
+		}
+	})
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }
 
