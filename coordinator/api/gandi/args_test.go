@@ -104,6 +104,10 @@ func TestArguments(t *testing.T) {
 		for _, bad := range []any{true, "x", 1.5, nil, []any{1}, xmlrpctest.Raw("<value><i8>4294967297</i8></value>")} {
 			b.faults(501010, "paas.info", bad)
 		}
+		want := "Error on object : OBJECT_INTEGER (CAUSE_TYPE) [argument 1 must be an integer, not an integer beyond 32 bits]"
+		if got := b.faults(501010, "paas.info", xmlrpctest.Raw("<value><int>4294967297</int></value>")); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	})
 	t.Run("32 what another account has does not exist", func(t *testing.T) {
 		ops := structs(b.call("operation.list"))

@@ -145,7 +145,7 @@ func (d *Dialect) logCall(c *call, name string, start time.Time, err error) {
 func (c *call) argInt(i int) (int64, error) {
 	n, ok := c.params[i].AsInt()
 	if !ok {
-		return 0, faultf(notInteger, "argument %d must be an integer, not a %s", i+1, c.params[i].Kind)
+		return 0, faultf(notInteger, "argument %d must be an integer, not %s", i+1, c.params[i].What())
 	}
 	return n, nil
 }
@@ -154,7 +154,7 @@ func (c *call) argInt(i int) (int64, error) {
 func (c *call) argString(i int) (string, error) {
 	s, ok := c.params[i].AsString()
 	if !ok {
-		return "", faultf(notString, "argument %d must be a string, not a %s", i+1, c.params[i].Kind)
+		return "", faultf(notString, "argument %d must be a string, not %s", i+1, c.params[i].What())
 	}
 	return s, nil
 }
@@ -163,7 +163,7 @@ func (c *call) argString(i int) (string, error) {
 func (c *call) argStruct(i int) (xmlrpc.Value, error) {
 	v, ok := c.params[i].AsStruct(false)
 	if !ok {
-		return v, faultf(notStruct, "argument %d must be a struct, not a %s", i+1, c.params[i].Kind)
+		return v, faultf(notStruct, "argument %d must be a struct, not %s", i+1, c.params[i].What())
 	}
 	return v, nil
 }
@@ -175,7 +175,7 @@ func (c *call) options(i int) (xmlrpc.Value, error) {
 	}
 	v, ok := c.params[i].AsStruct(true)
 	if !ok {
-		return v, faultf(notStruct, "argument %d must be a struct of options, not a %s", i+1, c.params[i].Kind)
+		return v, faultf(notStruct, "argument %d must be a struct of options, not %s", i+1, c.params[i].What())
 	}
 	return v, nil
 }

@@ -106,7 +106,7 @@ func (c *call) catalogQuery() (catalogQuery, error) {
 func (q *catalogQuery) readProduct(v xmlrpc.Value, filters *xmlrpc.Value) error {
 	s, ok := v.AsStruct(false)
 	if !ok {
-		return faultf(notStruct, "product must be a struct, not a %s", v.Kind)
+		return faultf(notStruct, "product must be a struct, not %s", v.What())
 	}
 	typed := false
 	for _, m := range s.Members {
@@ -114,12 +114,12 @@ func (q *catalogQuery) readProduct(v xmlrpc.Value, filters *xmlrpc.Value) error 
 		case "type":
 			text, ok := m.Value.AsString()
 			if !ok {
-				return faultf(notString, "type must be a string, not a %s", m.Value.Kind)
+				return faultf(notString, "type must be a string, not %s", m.Value.What())
 			}
 			typed, q.paas = true, text == paasProduct
 		case "quantity":
 			if _, ok := m.Value.AsInt(); !ok {
-				return faultf(notInteger, "quantity must be an integer, not a %s", m.Value.Kind)
+				return faultf(notInteger, "quantity must be an integer, not %s", m.Value.What())
 			}
 		default:
 			filters.Members = append(filters.Members, m)
@@ -134,14 +134,14 @@ func (q *catalogQuery) readProduct(v xmlrpc.Value, filters *xmlrpc.Value) error 
 func (q *catalogQuery) readAction(v xmlrpc.Value) error {
 	s, ok := v.AsStruct(true)
 	if !ok {
-		return faultf(notStruct, "action must be a struct, not a %s", v.Kind)
+		return faultf(notStruct, "action must be a struct, not %s", v.What())
 	}
 	for _, m := range s.Members {
 		switch m.Name {
 		case "name":
 			text, ok := m.Value.AsString()
 			if !ok {
-				return faultf(notString, "name must be a string, not a %s", m.Value.Kind)
+				return faultf(notString, "name must be a string, not %s", m.Value.What())
 			}
 			if !slices.Contains(catalogActions, text) {
 				return faultf(badParameter, "there is no action '%s'", clip(text))
@@ -150,12 +150,12 @@ func (q *catalogQuery) readAction(v xmlrpc.Value) error {
 		case "duration":
 			d, ok := m.Value.AsDouble()
 			if !ok {
-				return faultf(code{5, 18, 10}, "duration must be a number, not a %s", m.Value.Kind)
+				return faultf(code{5, 18, 10}, "duration must be a number, not %s", m.Value.What())
 			}
 			q.duration = d
 		case "param":
 			if _, ok := m.Value.AsStruct(true); !ok {
-				return faultf(notStruct, "param must be a struct, not a %s", m.Value.Kind)
+				return faultf(notStruct, "param must be a struct, not %s", m.Value.What())
 			}
 		default:
 			return faultf(unknownKey, "unknown key '%s'", clip(m.Name))

@@ -32,6 +32,11 @@ func (t memberType) name() string {
 	return [...]string{"String", "Enum", "Int", "Boolean", "List"}[t]
 }
 
+// what is how a text calls a value of the type.
+func (t memberType) what() string {
+	return [...]string{"a string", "a string", "an integer", "a boolean", "a list"}[t]
+}
+
 // invalid is the error of a dry run's item about a value that has the wrong type.
 func (t memberType) invalid() string {
 	return [...]string{"!EC_VALIDSTRING", "!EC_VALIDSTRING", "!EC_VALIDINT", "!EC_VALIDBOOL", "!EC_VALIDLIST"}[t]
@@ -76,7 +81,7 @@ func (s *specReader) bad(field string, code core.ProblemCode, format string, arg
 }
 
 func (s *specReader) wrongType(field string, v xmlrpc.Value) {
-	s.bad(field, core.ProblemType, "a %s was expected, not a %s", members[field].name(), v.Kind)
+	s.bad(field, core.ProblemType, "%s was expected, not %s", members[field].what(), v.What())
 }
 
 // appReader reads the spec of paas.create.
@@ -306,7 +311,7 @@ func (c *call) onlyDryRun(i int) (bool, error) {
 	}
 	dry, ok := v.AsBool()
 	if !ok {
-		return false, faultf(notBoolean, "%s must be a boolean, not a %s", dryRun, v.Kind)
+		return false, faultf(notBoolean, "%s must be a boolean, not %s", dryRun, v.What())
 	}
 	return dry, nil
 }

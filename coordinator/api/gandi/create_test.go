@@ -162,6 +162,7 @@ func TestCreateRefuses(t *testing.T) {
 		"a missing one before a value": {501532, spec("name", absent, "size", "x", "duration", "x")},
 		"an unproven vhost":            {537650, spec("vhosts", []string{"shop.example.test"})},
 		"a vhost named twice":          {500037, spec("vhosts", []string{"a.hosted.test", "A.hosted.test."})},
+		"a second wildcard":            {500037, spec("vhosts", []string{"*.a.hosted.test", "*.b.hosted.test"})},
 		"too many vhosts":              {500037, spec("vhosts", strings.Split(strings.Repeat("a.hosted.test ", 101), " "))},
 	} {
 		text := b.faults(tc.code, "paas.create", tc.spec)
@@ -191,7 +192,7 @@ func TestHostileNames(t *testing.T) {
 		"", ".", "..", "../x.hosted.test", "a/b.hosted.test", "a\nb.hosted.test", "a.hosted.test\n", "a;b.hosted.test", "a{}.hosted.test", "a b.hosted.test",
 		"a\tb.hosted.test", "$(id).hosted.test", "`id`.hosted.test", "a\"b.hosted.test", "a'b.hosted.test", "*.*.hosted.test", "a.*.hosted.test", "*",
 		"-a.hosted.test", "a-.hosted.test", "a..hosted.test", "_dmarc.hosted.test", strings.Repeat("a", 64) + ".hosted.test", strings.Repeat("a.", 130) + "hosted.test",
-		strings.Repeat("x", 300), "hosted", "10.0.0.1:80", "http://a.hosted.test/", "a.hosted.test..", "a\u202eb.hosted.test", "a%00.hosted.test", "a\\b.hosted.test",
+		strings.Repeat("x", 300), "hosted", "10.0.0.1", "*.0.0.1", "10.0.0.1:80", "http://a.hosted.test/", "a.hosted.test..", "a\u202eb.hosted.test", "a%00.hosted.test", "a\\b.hosted.test",
 		"<a>.hosted.test", "a#.hosted.test", "xn--.hosted.test",
 	} {
 		text := b.faults(505237, "paas.create", spec("vhosts", []string{name}))

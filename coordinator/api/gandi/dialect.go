@@ -177,6 +177,9 @@ func (d *Dialect) read(w http.ResponseWriter, r *http.Request) (xmlrpc.Call, err
 	}
 	call, err := xmlrpc.Decode(body)
 	if err != nil {
+		if coding := r.Header.Get("Content-Encoding"); coding != "" { // some clients call a charset that, and are understood
+			return call, faultf(badSyntax, "the Content-Encoding '%s' is not supported: send the call without one", clip(coding))
+		}
 		return call, faultf(badSyntax, "%s", err)
 	}
 	return call, nil

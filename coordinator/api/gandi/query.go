@@ -117,7 +117,7 @@ func parseQuery[T any](columns []column[T], opts xmlrpc.Value) (query[T], error)
 func between(m xmlrpc.Member, least, most int64) (int, error) {
 	n, ok := m.Value.AsInt()
 	if !ok {
-		return 0, faultf(notInteger, "%s must be an integer, not a %s", m.Name, m.Value.Kind)
+		return 0, faultf(notInteger, "%s must be an integer, not %s", m.Name, m.Value.What())
 	}
 	if n < least || n > most {
 		return 0, faultf(badParameter, "%s must be from %d to %d", m.Name, least, most)
@@ -128,7 +128,7 @@ func between(m xmlrpc.Member, least, most int64) (int, error) {
 func parseSort[T any](columns []column[T], v xmlrpc.Value) (*column[T], bool, error) {
 	text, ok := v.AsString()
 	if !ok {
-		return nil, false, faultf(notString, "sort_by must be a string, not a %s", v.Kind)
+		return nil, false, faultf(notString, "sort_by must be a string, not %s", v.What())
 	}
 	words := strings.Fields(text)
 	if len(words) == 0 || len(words) > 2 || len(words) == 2 && !strings.EqualFold(words[1], "ASC") && !strings.EqualFold(words[1], "DESC") {
@@ -179,7 +179,7 @@ func parseFilter[T any](columns []column[T], m xmlrpc.Member) (filter[T], error)
 func anyOf[T any](col column[T], m xmlrpc.Member) (filter[T], error) {
 	items, ok := m.Value.AsList()
 	if !ok {
-		return filter[T]{}, faultf(notList, "%s must be a value or an array of values, not a %s", clip(m.Name), m.Value.Kind)
+		return filter[T]{}, faultf(notList, "%s must be a value or an array of values, not %s", clip(m.Name), m.Value.What())
 	}
 	if len(items) > maxAnyOf {
 		return filter[T]{}, faultf(tooLongList, "%s may have at most %d values", clip(m.Name), maxAnyOf)
@@ -204,25 +204,25 @@ func parseCell(kind columnKind, name string, v xmlrpc.Value) (cell, error) {
 	case intColumn:
 		n, ok := v.AsInt()
 		if !ok {
-			return cell{}, faultf(notInteger, "%s must be an integer, not a %s", clip(name), v.Kind)
+			return cell{}, faultf(notInteger, "%s must be an integer, not %s", clip(name), v.What())
 		}
 		return intCell(n), nil
 	case boolColumn:
 		b, ok := v.AsBool()
 		if !ok {
-			return cell{}, faultf(notBoolean, "%s must be a boolean, not a %s", clip(name), v.Kind)
+			return cell{}, faultf(notBoolean, "%s must be a boolean, not %s", clip(name), v.What())
 		}
 		return boolCell(b), nil
 	case timeColumn:
 		t, ok := v.AsTime()
 		if !ok {
-			return cell{}, faultf(notDate, "%s must be a date, not a %s", clip(name), v.Kind)
+			return cell{}, faultf(notDate, "%s must be a date, not %s", clip(name), v.What())
 		}
 		return timeCell(t), nil
 	}
 	s, ok := v.AsString()
 	if !ok {
-		return cell{}, faultf(notString, "%s must be a string, not a %s", clip(name), v.Kind)
+		return cell{}, faultf(notString, "%s must be a string, not %s", clip(name), v.What())
 	}
 	return textCell(s), nil
 }
@@ -287,12 +287,11 @@ func (q *query[T]) list(rows []T) []T {
 	rows = slices.DeleteFunc(rows, func(row T) bool { return !q.match(&row) })
 	if q.sortBy != nil {
 		slices.SortStableFunc(rows, func(a, b T) int {
-			order := compareCells(q.sortBy.kind, q.sortBy.value(&a), q.sortBy.value(&b))
-			if q.desc {
-				return -order
-			}
-			return order
+			return compareCells(q.sortBy.kind, q.sortBy.value(&a), q.sortBy.value(&b))
 		})
+	}
+	if q.desc { // equals too: of those of one second, the newest comes first
+		slices.Reverse(rows)
 	}
 	begin := min(q.offset(), len(rows))
 	return rows[begin:min(begin+q.perPage, len(rows))]

@@ -61,7 +61,7 @@ func (c *call) multicall() error {
 		return faultf(badParameter, "system.multicall cannot be called by system.multicall")
 	}
 	if c.params[0].Kind != xmlrpc.Array {
-		return faultf(notList, "argument 1 must be an array of calls, not a %s", c.params[0].Kind)
+		return faultf(notList, "argument 1 must be an array of calls, not %s", c.params[0].What())
 	}
 	calls := c.params[0].Items
 	if len(calls) > maxCalls {
@@ -88,7 +88,7 @@ func (c *call) innerCall(v xmlrpc.Value, written int) error {
 		return faultf(serviceBusy, "the reply is too large already: make this call by itself")
 	}
 	if v.Kind != xmlrpc.Struct {
-		return faultf(notStruct, "a call must be a struct, not a %s", v.Kind)
+		return faultf(notStruct, "a call must be a struct, not %s", v.What())
 	}
 	name, ok := v.Member("methodName")
 	if !ok {
@@ -96,11 +96,11 @@ func (c *call) innerCall(v xmlrpc.Value, written int) error {
 	}
 	method, ok := name.AsString()
 	if !ok {
-		return faultf(notString, "methodName must be a string, not a %s", name.Kind)
+		return faultf(notString, "methodName must be a string, not %s", name.What())
 	}
 	params, ok := v.Member("params")
 	if ok && params.Kind != xmlrpc.Array {
-		return faultf(notList, "params must be an array, not a %s", params.Kind)
+		return faultf(notList, "params must be an array, not %s", params.What())
 	}
 	inner := &call{ctx: c.ctx, d: c.d, r: c.r, out: c.out, inner: true}
 	return inner.do(method, params.Items)

@@ -3,6 +3,7 @@ package gandi_test
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -123,6 +124,20 @@ func TestTransport(t *testing.T) {
 		reply := b.raw("POST /xmlrpc/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		if !strings.Contains(reply, "<int>501620</int>") {
 			t.Errorf("got %q, want fault 501620", reply)
+		}
+	})
+	t.Run("a compressed body is a fault that says so", func(t *testing.T) {
+		var packed bytes.Buffer
+		zip := gzip.NewWriter(&packed)
+		_, _ = zip.Write([]byte(versionCall(b.key)))
+		b.must(zip.Close())
+		reply := b.raw("POST /xmlrpc/ HTTP/1.0\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", packed.Len(), packed.String())
+		if !strings.Contains(reply, "<int>501620</int>") || !strings.Contains(reply, "the Content-Encoding 'gzip' is not supported") {
+			t.Errorf("got %q, want fault 501620 with the reason", reply)
+		}
+		reply = b.raw("POST /xmlrpc/ HTTP/1.0\r\nContent-Encoding: UTF-8\r\nContent-Length: %d\r\n\r\n%s", len(versionCall(b.key)), versionCall(b.key))
+		if !strings.Contains(reply, "3.3.42") {
+			t.Errorf("got %q, want the version for a charset in the wrong header", reply)
 		}
 	})
 	t.Run("13 a body that ends before its announced length is a fault, not silence", func(t *testing.T) {

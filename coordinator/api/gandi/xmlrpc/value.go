@@ -27,6 +27,22 @@ var kindNames = [...]string{"string", "int", "double", "boolean", "dateTime.iso8
 
 func (k Kind) String() string { return kindNames[k] }
 
+// What is how a text calls the value, such as "an array".
+func (v Value) What() string {
+	switch v.Kind {
+	case Int:
+		if _, ok := v.AsInt(); !ok {
+			return "an integer beyond 32 bits"
+		}
+		return "an int"
+	case Array:
+		return "an array"
+	case Nil:
+		return "nil"
+	}
+	return "a " + v.Kind.String()
+}
+
 // Value is one decoded value: what was declared, and the text or the parts.
 type Value struct {
 	Kind    Kind
