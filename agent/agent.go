@@ -171,6 +171,9 @@ func (a *agent) announce(ctx context.Context) error {
 	if err := shrink(); err != nil {
 		a.log.Debug("memory of the start was not given back", "err", err)
 	}
+	if err := a.far.moved(ctx, a.rpc.Addrs()); err != nil {
+		a.log.Warn("the coordinator is not told of another port", "err", err)
+	}
 	a.log.Info("agent is ready", "version", version, "rpc", addresses(a.rpc.Addrs()), "metrics", a.metrics.address())
 	<-ctx.Done()
 	a.log.Info("agent stops")

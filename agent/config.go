@@ -60,6 +60,7 @@ type CoordinatorConfig struct {
 	ProducerURL string `yaml:"producer_url"` // below it: the message queues control and log
 	ServerID    string `yaml:"server_id"`    // by which the coordinator knows this host
 	FarmRoleID  string `yaml:"farm_role_id"` // of this host; a coordinator of ours needs none
+	Messages    string `yaml:"messages"`     // form of messages: json or xml; "" means json
 	CAFile      string `yaml:"ca_file"`      // PEM of the authority of https URLs; "" means those that the host trusts
 }
 
@@ -151,6 +152,7 @@ func (c *Config) fromEnvironment(getenv func(string) string) error {
 		"COORDINATOR_PRODUCER_URL": setText(&c.Coordinator.ProducerURL),
 		"COORDINATOR_SERVER_ID":    setText(&c.Coordinator.ServerID),
 		"COORDINATOR_FARM_ROLE_ID": setText(&c.Coordinator.FarmRoleID),
+		"COORDINATOR_MESSAGES":     setText(&c.Coordinator.Messages),
 		"COORDINATOR_CA_FILE":      setText(&c.Coordinator.CAFile),
 
 		"LISTEN":             setList(&c.Listen),
@@ -234,6 +236,9 @@ func (c *Config) Validate() error {
 		if c.Coordinator.ServerID == "" {
 			problem("coordinator.server_id", "%s needs it: the coordinator knows this host by it", key)
 		}
+	}
+	if !slices.Contains([]string{"", "json", "xml"}, c.Coordinator.Messages) {
+		problem("coordinator.messages", "%q is not json or xml", c.Coordinator.Messages)
 	}
 	if _, err := c.allowFrom(); err != nil {
 		problem("allow_from", "%v", err)

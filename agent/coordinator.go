@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func openCoordinator(c Config, keys queryenv.Keys, log *slog.Logger) (far coordi
 	}
 	if cc.ProducerURL != "" {
 		far.messages, err = message.Open(message.Options{Dir: filepath.Join(c.StateDir, "messages"), URL: cc.ProducerURL, ServerID: cc.ServerID,
-			Version: version, Keys: keys, HTTP: client, Log: log.With("part", "message")})
+			Version: version, XML: cc.Messages == "xml", Keys: keys, HTTP: client, Log: log.With("part", "message")})
 	}
 	return far, err
 }
@@ -72,6 +73,30 @@ func (far coordinator) onEnd() func(context.Context, agentapi.Operation) error {
 	return func(ctx context.Context, o agentapi.Operation) error {
 		return far.messages.SendID(ctx, o.ID, "control", "OperationResult", o)
 	}
+}
+
+// usualPort is where a coordinator expects agents.
+const usualPort = 8010
+
+// moved tells the coordinator where calls are answered, at a start on another port than it takes for granted.
+//
+// Source: spec agent-core 1.1, HostUpdate
+func (far coordinator) moved(ctx context.Context, addrs []net.Addr) error {
+	if far.messages == nil {
+		return nil
+	}
+	port := 0
+	for _, addr := range addrs {
+		tcp, ok := addr.(*net.TCPAddr)
+		if !ok || tcp.Port == usualPort {
+			return nil
+		}
+		port = cmp.Or(port, tcp.Port)
+	}
+	if port == 0 {
+		return nil
+	}
+	return far.messages.Send(ctx, "control", "HostUpdate", map[string]map[string]int{"base": {"api_port": port}})
 }
 
 // roles finds the servers of a role for nginx.

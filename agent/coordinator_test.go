@@ -7,6 +7,7 @@ import (
 	"html"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -98,6 +99,8 @@ type connected struct {
 	host  *hosttest.Host
 	far   *farCoordinator
 	table rpcserver.Table
+
+	connection coordinator
 }
 
 func newConnected(t *testing.T) *connected {
@@ -137,7 +140,7 @@ func newConnected(t *testing.T) *connected {
 	done := make(chan struct{})
 	go func() { runAll(ctx, ops, connection.messages); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return &connected{h, far, table}
+	return &connected{h, far, table, connection}
 }
 
 func (c *connected) call(t *testing.T, namespace, method, params string) (any, error) {
@@ -302,5 +305,28 @@ func TestWithoutACoordinatorNothingIsStored(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(c.StateDir); len(entries) != 0 {
 		t.Errorf("got %v", entries)
+	}
+}
+
+// An agent that answers at another port says so; one that has the usual one, beside others, says nothing.
+func TestHostUpdate(t *testing.T) {
+	c := newConnected(t)
+	at := func(ports ...int) (list []net.Addr) {
+		for _, p := range ports {
+			list = append(list, &net.TCPAddr{IP: net.IPv6zero, Port: p})
+		}
+		return list
+	}
+	for _, addrs := range [][]net.Addr{at(8010), at(8011, 8010), nil, at(8009, 8011)} {
+		if err := c.connection.moved(t.Context(), addrs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := c.far.await(t, 1)
+	if len(got) != 1 || got[0].Queue != "control" || got[0].Name != "HostUpdate" || string(got[0].Body) != `{"base":{"api_port":8009}}` {
+		t.Errorf("got %s", got)
+	}
+	if n := c.connection.messages.Len(); n > 1 {
+		t.Errorf("got %d more messages", n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
 const defaultListenGit = ":2222"
@@ -63,10 +66,12 @@ type Config struct {
 	MaxApps     int      `yaml:"max_apps"`     // per account; 0 means no limit
 	MaxUnits    int      `yaml:"max_units"`    // per app; 0 means no limit
 
-	DirectorListen    string `yaml:"director_listen"`     // TLS, for the ConPaaS Director's API
-	DirectorMaxCredit int64  `yaml:"director_max_credit"` // of a user that somebody makes for themselves; 0 or less means 50
-	DirectorClosed    bool   `yaml:"director_closed"`     // nobody makes a user for themselves
-	ServiceZone       string `yaml:"service_zone"`        // services get names in it on the routers; "" means none
+	DirectorListen    string         `yaml:"director_listen"`     // TLS, for the ConPaaS Director's API
+	DirectorMaxCredit int64          `yaml:"director_max_credit"` // of a user that somebody makes for themselves; 0 or less means 50
+	DirectorClosed    bool           `yaml:"director_closed"`     // nobody makes a user for themselves
+	ScalingMetrics    []MetricConfig `yaml:"scaling_metrics"`     // numbers that nodes tell of themselves when their agents are asked
+
+	ServiceZone string `yaml:"service_zone"` // services get names in it on the routers; "" means none
 }
 
 // MailConfig says how messages leave. Without a relay they are kept in the outbox folder of the data directory.
@@ -76,6 +81,14 @@ type MailConfig struct {
 	User         string `yaml:"user"`
 	PasswordFile string `yaml:"password_file"`
 	AllowPlain   bool   `yaml:"allow_plain"` // send also when the relay offers no TLS
+}
+
+// MetricConfig is a number that the agents of nodes tell, of a program that they run as root or of a file.
+type MetricConfig struct {
+	Name    string `yaml:"name"`
+	Path    string `yaml:"path"`    // on the nodes
+	Execute bool   `yaml:"execute"` // it is a program that prints the number; a file that begins with it otherwise
+	Role    string `yaml:"role"`    // of the nodes that tell it: router, app, db or pool; "" means all
 }
 
 // CloudConfig is one cloud. Engine decides which of the other members apply.
@@ -158,15 +171,15 @@ func (c *Config) settings(f *pflag.FlagSet) {
 }
 
 // loadConfig reads file, environment and flags, each over the one before. Only an explicitly named file must exist.
-func loadConfig(path string, explicit bool, flags *pflag.FlagSet, environ func(string) (string, bool)) (Config, error) {
+func loadConfig(file string, explicit bool, flags *pflag.FlagSet, environ func(string) (string, bool)) (Config, error) {
 	c := DefaultConfig()
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !explicit:
 	case err != nil:
 		return c, err
 	default:
-		if err := c.fromFile(path, data); err != nil {
+		if err := c.fromFile(file, data); err != nil {
 			return c, err
 		}
 	}
@@ -276,6 +289,14 @@ func (c *Config) Validate() error {
 	if c.TokenTTL <= 0 {
 		bad("token_ttl: %s is not positive", c.TokenTTL)
 	}
+	for i, m := range c.ScalingMetrics {
+		if m.Name == "" || !path.IsAbs(m.Path) {
+			bad("scaling_metrics[%d]: a name and an absolute path are needed", i)
+		}
+		if m.Role != "" && !slices.Contains([]string{"router", "app", "db", "pool"}, m.Role) {
+			bad("scaling_metrics[%d].role: %q is none of router, app, db, pool", i, m.Role)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Clouds)) {
 		cloud := c.Clouds[name]
 		switch cloud.Engine {
@@ -305,4 +326,13 @@ func (c *Config) Validate() error {
 		bad("app_cloud: there is no cloud %q under clouds", c.AppCloud)
 	}
 	return errors.Join(errs...)
+}
+
+// metrics are the scaling metrics in the words of core.
+func (c *Config) metrics() []core.ScalingMetric {
+	var list []core.ScalingMetric
+	for i, m := range c.ScalingMetrics {
+		list = append(list, core.ScalingMetric{ID: i + 1, Name: m.Name, Path: m.Path, Read: !m.Execute, Role: core.Role(m.Role)})
+	}
+	return list
 }

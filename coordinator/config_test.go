@@ -98,3 +98,19 @@ func TestThePackagedConfigurationShowsTheDefaults(t *testing.T) {
 		t.Errorf("got\n%s, want\n%s", got, want)
 	}
 }
+
+func TestScalingMetrics(t *testing.T) {
+	c, err := load(t, "scaling_metrics:\n- {name: load, path: /proc/loadavg}\n- {name: queue, path: /usr/local/bin/queue, execute: true, role: db}\n", nil)
+	if got := c.metrics(); err != nil || len(got) != 2 || !got[0].Read || got[0].ID != 1 || got[1].Read || got[1].ID != 2 || got[1].Role != "db" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for file, want := range map[string]string{
+		"scaling_metrics: [{path: /x}]":                     "scaling_metrics[0]: a name and an absolute path are needed",
+		"scaling_metrics: [{name: x, path: y}]":             "scaling_metrics[0]: a name and an absolute path are needed",
+		"scaling_metrics: [{name: x, path: /y, role: web}]": `scaling_metrics[0].role: "web" is none of`,
+	} {
+		if _, err := load(t, file, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", file, err, want)
+		}
+	}
+}

@@ -152,6 +152,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
 		AgentConfig: c.agentConfig, HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
+		ScalingMetrics: cfg.metrics(),
 	})
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -42,6 +42,7 @@ type Options struct {
 	URL      string // of the coordinator's message queues, which lie below it
 	ServerID string // who we are; the coordinator looks the key up by it
 	Version  string // of this agent, told with every message
+	XML      bool   // send the older form, which an older server may want
 	Keys     Keys
 	HTTP     *http.Client  // nil means one with default settings
 	Log      *slog.Logger  // nil means discard
@@ -79,7 +80,7 @@ type stored struct {
 	Body      string `json:"body"`
 }
 
-// message is the wire's JSON form.
+// message is the wire's JSON form; encodeXML has the other.
 type message struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
@@ -160,7 +161,7 @@ func (q *Queue) SendID(_ context.Context, id, queue, name string, body any) erro
 		return fmt.Errorf("message %s: %.70q is no id", name, id)
 	}
 	now := time.Now()
-	text, err := json.Marshal(message{ID: id, Name: name, Meta: meta{q.o.Version, now.UTC().Format(time.RFC3339)}, Body: body})
+	text, err := q.encode(message{ID: id, Name: name, Meta: meta{q.o.Version, now.UTC().Format(time.RFC3339)}, Body: body})
 	if err != nil {
 		return fmt.Errorf("message %s: %w", name, err)
 	}
@@ -175,6 +176,13 @@ func (q *Queue) SendID(_ context.Context, id, queue, name string, body any) erro
 	sealed, date, signature := envelope.Seal(key, text, now)
 	m.Body, m.Date, m.Signature = string(sealed), date, signature
 	return q.store(m)
+}
+
+func (q *Queue) encode(m message) ([]byte, error) {
+	if q.o.XML {
+		return encodeXML(m)
+	}
+	return json.Marshal(m)
 }
 
 func (q *Queue) store(m *item) error {
@@ -334,7 +342,7 @@ func (q *Queue) deliver(ctx context.Context, m *item) error {
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Content-Type", contentType(text))
 	r.Header.Set("Date", date)
 	r.Header.Set("X-Signature", signature)
 	r.Header.Set("X-Server-Id", q.o.ServerID)
@@ -351,6 +359,14 @@ func (q *Queue) deliver(ctx context.Context, m *item) error {
 		return fmt.Errorf("%w: %s: %s", errRefused, answer.Status, bytes.TrimSpace(said))
 	}
 	return fmt.Errorf("%s: %s", answer.Status, bytes.TrimSpace(said))
+}
+
+// contentType names the form of a message, which may be older than the configuration.
+func contentType(text []byte) string {
+	if bytes.HasPrefix(text, []byte("<")) {
+		return "xml" // so the older agent calls it
+	}
+	return "application/json"
 }
 
 // newID is a random UUID (RFC 9562 section 5.4).

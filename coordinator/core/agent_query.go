@@ -118,6 +118,34 @@ func (c *Core) NodeSites(ctx context.Context, n Node) ([]NodeSite, error) {
 	return list, nil
 }
 
+// NodeVariables is the environment of the app whose node it is, by name; a node that apps share, or of none, has no variables.
+func (c *Core) NodeVariables(ctx context.Context, n Node) ([]EnvVar, error) {
+	if n.AppID == "" {
+		return nil, nil
+	}
+	return view(ctx, c.Store, func(r Reader) ([]EnvVar, error) { return r.AppEnv(n.AppID) })
+}
+
+// ScalingMetric is a number that nodes are to tell of themselves, for whoever decides how many there have to be.
+type ScalingMetric struct {
+	ID   int // its place in the list, from 1
+	Name string
+	Path string // on the node: of a program that prints the number, or of a file that begins with it
+	Read bool   // it is a file
+	Role Role   // of the nodes that tell it; "" means all
+}
+
+// NodeMetrics are the metrics that a node tells.
+func (c *Core) NodeMetrics(n Node) []ScalingMetric {
+	var list []ScalingMetric
+	for _, m := range c.ScalingMetrics {
+		if m.Role == "" || n.Has(m.Role) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
 // ServesSites says whether the web server of a node serves virtual hosts that NodeSites lists.
 func (c *Core) ServesSites(ctx context.Context, n Node) (bool, error) {
 	if n.AppID == "" || !n.Has(RoleApp) {
@@ -158,14 +186,20 @@ func (c *Core) NodeCertificate(ctx context.Context, n Node, id string) (found Ro
 // AgentMessage is what an agent tells by itself.
 type AgentMessage struct {
 	ID, Name string
-	Subject  string // of an OperationResult: the operation's name; of an ExecScriptResult: the script's
-	Outcome  string // the operation's status; the script's exit code
+	Subject  string // of an OperationResult: the operation's name; of an ExecScriptResult: the script's; of a DbMsr_…: the engine
+	Outcome  string // the status; the script's exit code
+}
+
+// agentActions are the audit records of messages.
+var agentActions = map[string]string{
+	"OperationResult": "agent.operation", "ExecScriptResult": "agent.script", "HostUpdate": "agent.host",
+	"DbMsr_CreateBackupResult": "agent.backup", "DbMsr_CreateDataBundleResult": "agent.databundle",
 }
 
 var goodMessageID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
 
 // NoteAgentMessage takes a message once: a repetition, by the id, changes nothing. What ended on a node is kept as an audit
-// record agent.operation or agent.script; of other messages only the id is kept. What messages hold beside that is not kept:
+// record agent.operation, agent.script, agent.backup or agent.databundle, and another port of an agent as agent.host; of other messages only the id is kept. What messages hold beside that is not kept:
 // results may hold secrets, and nobody reads them here.
 //
 // Errors: invalid (no usable id or name)
@@ -181,7 +215,7 @@ func (c *Core) NoteAgentMessage(ctx context.Context, p Principal, n Node, m Agen
 		if fresh, err = tx.NoteMessage(n.ID, m.ID, now); err != nil || !fresh {
 			return err
 		}
-		action := map[string]string{"OperationResult": "agent.operation", "ExecScriptResult": "agent.script"}[m.Name]
+		action := agentActions[m.Name]
 		if action == "" {
 			return nil
 		}

@@ -76,16 +76,59 @@ func TestAnAgentsMessageIsNotedOnce(t *testing.T) {
 		{core.AgentMessage{ID: "a", Name: "OperationResult", Subject: "storage.create", Outcome: "failed"}, true},
 		{core.AgentMessage{ID: "a", Name: "OperationResult", Subject: "storage.create", Outcome: "failed"}, false},
 		{core.AgentMessage{ID: "b", Name: "ExecScriptResult", Subject: "hello", Outcome: "3"}, true},
-		{core.AgentMessage{ID: "c", Name: "HostUpdate"}, true},
+		{core.AgentMessage{ID: "c", Name: "HostUpdate", Subject: "api_port", Outcome: "8009"}, true},
+		{core.AgentMessage{ID: "e", Name: "DbMsr_CreateDataBundleResult", Subject: "postgresql", Outcome: "ok"}, true},
+		{core.AgentMessage{ID: "f", Name: "Other"}, true},
 	} {
 		if fresh, err := b.NoteAgentMessage(b.Context(), p, n, step.m); err != nil || fresh != step.fresh {
 			t.Errorf("step %d: got %v, %v, want %v", i, fresh, err, step.fresh)
 		}
 	}
-	b.wantAudit("agent.operation failed", "agent.script 3")
+	b.wantAudit("agent.operation failed", "agent.script 3", "agent.host 8009", "agent.databundle ok")
 	for _, m := range []core.AgentMessage{{Name: "X"}, {ID: "../x", Name: "X"}, {ID: "d"}} {
 		if _, err := b.NoteAgentMessage(b.Context(), p, n, m); core.KindOf(err) != core.Invalid {
 			t.Errorf("%+v: got %v, want invalid", m, err)
+		}
+	}
+}
+
+func TestANodeHasTheVariablesOfItsAppAndTheMetricsOfItsRole(t *testing.T) {
+	b := newBed(t)
+	app := core.App{ID: "app-1", Name: "shop", AccountID: b.alice.Account.ID, Platform: "php"}
+	other := core.App{ID: "app-2", Name: "blog", AccountID: b.bob.Account.ID, Platform: "php"}
+	b.must(b.store.Update(b.Context(), func(tx core.Tx) error {
+		if err := tx.PutApp(&app); err != nil {
+			return err
+		}
+		if err := tx.PutApp(&other); err != nil {
+			return err
+		}
+		if err := tx.PutEnv(other.ID, core.EnvVar{Name: "FOREIGN", Value: "x"}); err != nil {
+			return err
+		}
+		return tx.PutEnv(app.ID, core.EnvVar{Name: "GREETING", Value: "hello", Public: true})
+	}))
+	for _, test := range []struct {
+		node core.Node
+		want string
+	}{
+		{core.Node{ID: "n-1", AppID: app.ID}, "GREETING"},
+		{core.Node{ID: "n-2"}, ""},
+	} {
+		vars, err := b.NodeVariables(b.Context(), test.node)
+		b.must(err)
+		got := ""
+		for _, v := range vars {
+			got += v.Name
+		}
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q", test.node.ID, got, test.want)
+		}
+	}
+	b.ScalingMetrics = []core.ScalingMetric{{ID: 1, Name: "load"}, {ID: 2, Name: "queue", Role: core.RoleDB}}
+	for role, want := range map[core.Role]int{core.RoleApp: 1, core.RoleDB: 2} {
+		if got := b.NodeMetrics(core.Node{Roles: []core.Role{role}}); len(got) != want || got[0].Name != "load" {
+			t.Errorf("%s: got %+v, want %d", role, got, want)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Log            *slog.Logger
 	Clock          Clock
 
+	ScalingMetrics  []ScalingMetric
 	AppCloud        string // cloud that apps run on; "" means "default"
 	Types           []AppType
 	HostedZones     []string                              // names in these zones need no proof of ownership

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,8 @@ func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
 	s := newSite(t, 45)
 	config, err := os.ReadFile(s.config)
 	if err == nil {
-		config = []byte(strings.Replace(string(config), `listen: ""`, fmt.Sprintf(`listen: "0.0.0.0:%d"`, freePort(t)), 1))
+		config = []byte(strings.Replace(string(config), `listen: ""`, fmt.Sprintf(`listen: "0.0.0.0:%d"`, freePort(t)), 1) +
+			"scaling_metrics: [{name: tasks, path: /proc/sys/kernel/threads-max}, {name: free, path: /usr/bin/nproc, execute: true, role: app}, {name: lag, path: /x, role: router}]\n")
 		err = os.WriteFile(s.config, config, 0o600)
 	}
 	if err != nil {
@@ -37,8 +39,13 @@ func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	if got := call("system.scaling_metrics", `{}`); got != "[]" {
-		t.Errorf("got scaling metrics %s, want none", got)
+	var metrics []struct {
+		ID, Name, Error string
+		Value           float64
+	}
+	if err := json.Unmarshal([]byte(call("system.scaling_metrics", `{}`)), &metrics); err != nil || len(metrics) != 2 ||
+		metrics[0].ID != "1" || metrics[0].Name != "tasks" || metrics[0].Value < 100 || metrics[1].Name != "free" || metrics[1].Value < 1 || metrics[0].Error+metrics[1].Error != "" {
+		t.Errorf("got scaling metrics %+v, %v", metrics, err)
 	}
 	// Without a list the coordinator's is taken: the site stays.
 	if got := call("apache.reconfigure", `{"async": false}`); !strings.Contains(got, "shop.test-80.vhost.conf") {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/pem"
 	"encoding/xml"
 	"fmt"
@@ -37,6 +36,8 @@ type Core interface {
 	NodeSites(ctx context.Context, n core.Node) ([]core.NodeSite, error)
 	NodeCertificate(ctx context.Context, n core.Node, id string) (core.RouteCertificate, error)
 	ServesSites(ctx context.Context, n core.Node) (bool, error)
+	NodeVariables(ctx context.Context, n core.Node) ([]core.EnvVar, error)
+	NodeMetrics(n core.Node) []core.ScalingMetric
 	VolumeKind(n core.Node) string
 	NodeVolume(ctx context.Context, n core.Node, ref core.VolumeRef) (core.NodeVolume, error)
 	CreateNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
@@ -79,16 +80,11 @@ func New(o Options) *Dialect {
 		"list-roles":            d.roles,
 		"list-virtualhosts":     d.sites,
 		"list-farm-role-params": d.roleParams,
-
+		"get-scaling-metrics":   d.metrics,
+		"list-global-variables": d.variables,
 		"get-https-certificate": d.certificate,
 
 		// What we keep none of.
-		"get-scaling-metrics": nothing[struct {
-			XMLName xml.Name `xml:"metrics"`
-		}],
-		"list-global-variables": nothing[struct {
-			XMLName xml.Name `xml:"variables"`
-		}],
 		"list-role-params": nothing[struct {
 			XMLName xml.Name `xml:"params"`
 		}],
@@ -310,6 +306,56 @@ func (d *Dialect) roleParams(ctx context.Context, n core.Node, _ map[string]stri
 	}{}, nil
 }
 
+// metricList is the reply of get-scaling-metrics.
+type metricList struct {
+	XMLName xml.Name `xml:"metrics"`
+	Metrics []metric `xml:"metric"`
+}
+
+type metric struct {
+	ID     int    `xml:"id,attr"`
+	Name   string `xml:"name"`
+	Path   string `xml:"path"`
+	Method string `xml:"retrieve-method"`
+}
+
+func (d *Dialect) metrics(_ context.Context, n core.Node, _ map[string]string) (any, error) {
+	reply := metricList{}
+	for _, m := range d.o.Core.NodeMetrics(n) {
+		method := "execute"
+		if m.Read {
+			method = "read"
+		}
+		reply.Metrics = append(reply.Metrics, metric{ID: m.ID, Name: m.Name, Path: m.Path, Method: method})
+	}
+	return reply, nil
+}
+
+// variableList is the reply of list-global-variables.
+type variableList struct {
+	XMLName   xml.Name   `xml:"variables"`
+	Variables []variable `xml:"variable"`
+}
+
+type variable struct {
+	Name    string `xml:"name,attr"`
+	Private string `xml:"private,attr"` // 1: an agent does not log it
+	Value   string `xml:",chardata"`
+}
+
+func (d *Dialect) variables(ctx context.Context, n core.Node, _ map[string]string) (any, error) {
+	found, err := d.o.Core.NodeVariables(ctx, n)
+	reply := variableList{}
+	for _, v := range found {
+		private := "1"
+		if v.Public {
+			private = "0"
+		}
+		reply.Variables = append(reply.Variables, variable{Name: v.Name, Private: private, Value: string(v.Value)})
+	}
+	return reply, err
+}
+
 // message takes one message.
 func (d *Dialect) message(w http.ResponseWriter, r *http.Request) {
 	body, err := api.ReadBody(r)
@@ -332,25 +378,10 @@ func (d *Dialect) message(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "unknown queue", http.StatusBadRequest)
 		return
 	}
-	var sent struct {
-		ID   string          `json:"id"`
-		Name string          `json:"name"`
-		Body json.RawMessage `json:"body"`
-	}
-	if err := json.Unmarshal(text, &sent); err != nil {
-		http.Error(w, "the message is not JSON of the expected form", http.StatusBadRequest)
+	m, err := readMessage(text)
+	if err != nil {
+		http.Error(w, "the message is neither JSON nor XML of the expected form", http.StatusBadRequest)
 		return
-	}
-	var about struct {
-		Name       string `json:"name"`
-		Status     string `json:"status"`
-		ScriptName string `json:"script_name"`
-		ReturnCode int    `json:"return_code"`
-	}
-	_ = json.Unmarshal(sent.Body, &about) // a body of another form is about nothing that is kept
-	m := core.AgentMessage{ID: sent.ID, Name: sent.Name, Subject: about.Name, Outcome: about.Status}
-	if sent.Name == "ExecScriptResult" {
-		m.Subject, m.Outcome = about.ScriptName, strconv.Itoa(about.ReturnCode)
 	}
 	p := api.Caller(r.Context())
 	p.Via = "agent"

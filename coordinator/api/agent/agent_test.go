@@ -63,6 +63,14 @@ func certificatePEM(content string) string {
 
 func (f *fakeCore) ServesSites(context.Context, core.Node) (bool, error) { return true, nil }
 
+func (f *fakeCore) NodeVariables(context.Context, core.Node) ([]core.EnvVar, error) {
+	return []core.EnvVar{{Name: "GREETING", Value: "a<b & c", Public: true}, {Name: "PASSWORD", Value: "s3cret"}}, f.err
+}
+
+func (f *fakeCore) NodeMetrics(core.Node) []core.ScalingMetric {
+	return []core.ScalingMetric{{ID: 1, Name: "queue", Path: "/usr/local/bin/queue"}, {ID: 3, Name: "load", Path: "/proc/loadavg", Read: true}}
+}
+
 func (f *fakeCore) VolumeKind(core.Node) string { return "nspawn" }
 
 func (f *fakeCore) NodeVolume(_ context.Context, _ core.Node, ref core.VolumeRef) (core.NodeVolume, error) {
@@ -163,10 +171,11 @@ func (b *bed) ask(command string, params map[string]string) *httptest.ResponseRe
 
 func TestAnswers(t *testing.T) {
 	for command, want := range map[string]string{
-		"get-latest-version":    `<response><version>2012-07-01</version></response>`,
-		"get-scaling-metrics":   `<response><metrics></metrics></response>`,
+		"get-latest-version": `<response><version>2012-07-01</version></response>`,
+		"get-scaling-metrics": `<response><metrics><metric id="1"><name>queue</name><path>/usr/local/bin/queue</path><retrieve-method>execute</retrieve-method></metric>` +
+			`<metric id="3"><name>load</name><path>/proc/loadavg</path><retrieve-method>read</retrieve-method></metric></metrics></response>`,
 		"get-https-certificate": `<response><virtualhost></virtualhost></response>`,
-		"list-global-variables": `<response><variables></variables></response>`,
+		"list-global-variables": `<response><variables><variable name="GREETING" private="0">a&amp;lt;b &amp;amp; c</variable><variable name="PASSWORD" private="1">s3cret</variable></variables></response>`,
 		"list-farm-role-params": `<response><app></app></response>`,
 		"list-roles": `<response><roles><role id="72" name="shop-app" behaviour="app"><hosts>` +
 			`<host index="1" replication-master="0" internal-ip="10.66.0.7" external-ip="" status="Running" cloud-location="default" shard-index="" replica-set-index=""></host>` +
@@ -317,9 +326,15 @@ func TestMessagesAreTakenOnce(t *testing.T) {
 		{"a result", "control", operation, now, 201},
 		{"the same again", "control", operation, now.Add(time.Second), 201},
 		{"a script's", "log", `{"id": "m-2", "name": "ExecScriptResult", "body": {"script_name": "hello", "return_code": 3}}`, now, 201},
-		{"one that nobody knows", "log", `{"id": "m-3", "name": "HostUpdate", "body": "x"}`, now, 201},
+		{"a backup's", "control", `{"id": "m-5", "name": "DbMsr_CreateBackupResult", "body": {"db_type": "postgresql", "status": "error", "last_error": "x"}}`, now, 201},
+		{"XML", "control", `<?xml version="1.0"?><message id="m-6" name="OperationResult"><meta><szr_version>4.9</szr_version></meta><body><id>m-6</id><name>storage.grow</name><status>completed</status><logs><item>one</item><item>two</item></logs></body></message>`, now, 201},
+		{"XML of a script", "log", `<message id="m-7" name="ExecScriptResult"><meta/><body><script_name>hello</script_name><return_code>3</return_code></body></message>`, now, 201},
+		{"another port", "control", `{"id": "m-8", "name": "HostUpdate", "body": {"base": {"api_port": 8009, "messaging_port": 8011}}}`, now, 201},
+		{"one that nobody knows", "log", `{"id": "m-3", "name": "Other", "body": "x"}`, now, 201},
 		{"an unknown queue", "other", operation, now, 400},
-		{"no JSON", "log", `<message/>`, now, 400},
+		{"no JSON", "log", `hello`, now, 400},
+		{"no message", "log", `<other/>`, now, 400},
+		{"half of one", "log", `<message id="m-9" name="X">`, now, 400},
 		{"too old", "log", `{"id": "m-4", "name": "X"}`, now.Add(-time.Hour), 403},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -329,7 +344,9 @@ func TestMessagesAreTakenOnce(t *testing.T) {
 		})
 	}
 	want := []core.AgentMessage{{ID: "m-1", Name: "OperationResult", Subject: "storage.create", Outcome: "failed"},
-		{ID: "m-2", Name: "ExecScriptResult", Subject: "hello", Outcome: "3"}, {ID: "m-3", Name: "HostUpdate"}}
+		{ID: "m-2", Name: "ExecScriptResult", Subject: "hello", Outcome: "3"},
+		{ID: "m-5", Name: "DbMsr_CreateBackupResult", Subject: "postgresql", Outcome: "error"}, {ID: "m-6", Name: "OperationResult", Subject: "storage.grow", Outcome: "completed"},
+		{ID: "m-7", Name: "ExecScriptResult", Subject: "hello", Outcome: "3"}, {ID: "m-8", Name: "HostUpdate", Subject: "api_port", Outcome: "8009"}, {ID: "m-3", Name: "Other"}}
 	if fmt.Sprint(b.core.noted) != fmt.Sprint(want) {
 		t.Errorf("got %+v, want %+v", b.core.noted, want)
 	}
