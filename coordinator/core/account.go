@@ -85,7 +85,7 @@ type AuditRecord struct {
 	Dialect     string
 	From        string
 	Action      string // e.g. "app.create"
-	Subject     string // opaque id of what it is about
+	Subject     string // opaque id of what it is about; of a refused call what was asked for
 	OperationID string // may be ""
 	Outcome     string // "accepted", or the kind of the failure
 }

@@ -182,7 +182,7 @@ func goodPassword(s Secret) bool {
 func (c *Core) CreateApp(ctx context.Context, p Principal, spec AppSpec) (App, []operation.Record, error) {
 	app, ops, err := c.createApp(ctx, p, spec)
 	if err != nil {
-		c.refused(ctx, p, "app.create", "", err)
+		c.refused(ctx, p, "app.create", spec.Name, err)
 	}
 	return app, ops, err
 }

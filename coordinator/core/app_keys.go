@@ -101,7 +101,7 @@ func (c *Core) DeleteSSHKey(ctx context.Context, p Principal, num int64) (op ope
 		return tx.Audit(c.auditRecord(p, "key.remove", subject, op.ID, "accepted"))
 	})
 	if err != nil {
-		c.refused(ctx, p, "key.remove", "", err)
+		c.refused(ctx, p, "key.remove", numbered(num), err)
 	}
 	return op, err
 }

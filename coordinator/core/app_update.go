@@ -209,7 +209,7 @@ func sizeIDs(sizes []Size) []string {
 // Effects: the app's node and volume; a node that uses more memory than it is to have is rebooted
 func (c *Core) UpdateApp(ctx context.Context, p Principal, num int64, u AppUpdate) (ops []operation.Record, err error) {
 	if ops, err = c.updateApp(ctx, p, num, u); err != nil {
-		c.refused(ctx, p, "app.update", "", err)
+		c.refused(ctx, p, "app.update", numbered(num), err)
 	}
 	return ops, err
 }
@@ -344,7 +344,7 @@ func (c *Core) RestartApp(ctx context.Context, p Principal, num int64) (op opera
 		return err
 	})
 	if err != nil {
-		c.refused(ctx, p, "app.restart", "", err)
+		c.refused(ctx, p, "app.restart", numbered(num), err)
 	}
 	return op, err
 }
@@ -399,7 +399,7 @@ func (c *Core) RenewApp(ctx context.Context, p Principal, num int64, months int)
 		return err
 	})
 	if err != nil {
-		c.refused(ctx, p, "app.renew", "", err)
+		c.refused(ctx, p, "app.renew", numbered(num), err)
 	}
 	return ops, err
 }

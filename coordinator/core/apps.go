@@ -102,7 +102,7 @@ func (c *Core) DeleteApp(ctx context.Context, p Principal, num int64) (operation
 		return tx.Audit(c.auditRecord(p, "app.delete", string(app.ID), group.Operations[0].ID, "accepted"))
 	})
 	if err != nil {
-		c.refused(ctx, p, "app.delete", "", err)
+		c.refused(ctx, p, "app.delete", numbered(num), err)
 		return operation.Record{}, err
 	}
 	return group.Operations[0], nil
@@ -154,7 +154,7 @@ func (c *Core) CancelOperation(ctx context.Context, p Principal, num int64) erro
 		return tx.Audit(c.auditRecord(p, "operation.cancel", op.Subject, op.ID, "accepted"))
 	})
 	if err != nil {
-		c.refused(ctx, p, "operation.cancel", "", err)
+		c.refused(ctx, p, "operation.cancel", numbered(num), err)
 	}
 	return err
 }

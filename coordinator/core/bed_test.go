@@ -329,6 +329,9 @@ func (b *bed) wantAudit(want ...string) {
 		if r.Dialect != "test" || r.From != "192.0.2.7" || r.At.IsZero() {
 			b.Errorf("got the audit record %+v without who and from where", r)
 		}
+		if r.Subject == "" {
+			b.Errorf("got the audit record %+v that does not say what it is about", r)
+		}
 	}
 	if !slices.Equal(got, want) {
 		b.Errorf("got the audit records %q, want %q", got, want)

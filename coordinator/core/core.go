@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -160,15 +161,18 @@ func (c *Core) Locations(ctx context.Context) ([]Location, error) {
 }
 
 // refused writes the audit record of a refused call, also when the caller is gone; accepted ones are recorded in their own
-// transaction.
+// transaction. subject is what the caller asked for: a name, or a number as numbered writes it; it may be hostile.
 func (c *Core) refused(ctx context.Context, p Principal, action, subject string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	rec := c.auditRecord(p, action, subject, "", string(KindOf(err)))
+	rec := c.auditRecord(p, action, clip(subject), "", string(KindOf(err)))
 	if werr := c.Store.Update(ctx, func(tx Tx) error { return tx.Audit(rec) }); werr != nil {
 		c.Log.Error("audit record lost", "action", action, "err", werr)
 	}
 }
+
+// numbered is the subject of a refused call that named an object by its number.
+func numbered(num int64) string { return "#" + strconv.FormatInt(num, 10) }
 
 func (c *Core) auditRecord(p Principal, action, subject, operationID, outcome string) AuditRecord {
 	return AuditRecord{At: c.now(), AccountID: p.Account.ID, Dialect: p.Dialect, From: p.From, Action: action,

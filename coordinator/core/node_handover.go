@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -32,7 +33,7 @@ const handoverLimit = 4 * time.Minute
 func (c *Core) AssignNode(ctx context.Context, p Principal, cloudName, nodeID, hostname, user, vmType string) (Allocation, error) {
 	a, err := c.assignNode(ctx, p, cloudName, nodeID, hostname, user, vmType)
 	if err != nil {
-		c.refused(ctx, p, "node.assign", "", err)
+		c.refused(ctx, p, "node.assign", cloudName+"/"+cmp.Or(nodeID, hostname), err)
 	}
 	return a, err
 }
@@ -110,12 +111,12 @@ func (c *Core) assignNode(ctx context.Context, p Principal, cloudName, nodeID, h
 func (c *Core) ReleaseNode(ctx context.Context, p Principal, cloudName, nodeID, hostname string) (a Allocation, destroyed bool, err error) {
 	cloud, a, err := c.allocation(ctx, p, cloudName, nodeID, hostname)
 	if err != nil {
-		c.refused(ctx, p, "node.release", "", err)
+		c.refused(ctx, p, "node.release", cloudName+"/"+cmp.Or(nodeID, hostname), err)
 		return a, false, err
 	}
 	if cloud.Info().Permanent {
 		if err = c.freeNode(ctx, p, cloud, a); err != nil {
-			c.refused(ctx, p, "node.release", "", err)
+			c.refused(ctx, p, "node.release", cloudName+"/"+a.NodeID, err)
 		}
 	} else {
 		_, err = c.stopNode(ctx, p, "node.release", cloudName, a.NodeID, "")

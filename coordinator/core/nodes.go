@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,7 @@ func (c *Core) CloudFor(_ context.Context, p Principal, name string) (Cloud, err
 func (c *Core) StartNode(ctx context.Context, p Principal, cloudName string, spec NodeSpec) (CloudNode, error) {
 	n, err := c.startNode(ctx, p, cloudName, spec)
 	if err != nil {
-		c.refused(ctx, p, "node.create", "", err)
+		c.refused(ctx, p, "node.create", cloudName+"/"+spec.Name, err)
 	}
 	return n, err
 }
@@ -198,7 +199,7 @@ func (c *Core) StopNode(ctx context.Context, p Principal, cloudName, id, hostnam
 func (c *Core) stopNode(ctx context.Context, p Principal, action, cloudName, id, hostname string) (n CloudNode, err error) {
 	defer func() {
 		if err != nil {
-			c.refused(ctx, p, action, "", err)
+			c.refused(ctx, p, action, cloudName+"/"+cmp.Or(id, hostname), err)
 		}
 	}()
 	cloud, err := c.CloudFor(ctx, p, cloudName)

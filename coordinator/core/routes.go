@@ -144,7 +144,7 @@ func changeable(app App) error {
 func (c *Core) AddRoute(ctx context.Context, p Principal, appNum int64, spec RouteSpec) (Route, operation.Record, error) {
 	route, op, err := c.addRoute(ctx, p, appNum, spec)
 	if err != nil {
-		c.refused(ctx, p, "route.add", "", err)
+		c.refused(ctx, p, "route.add", spec.Hostname, err)
 	}
 	return route, op, err
 }
@@ -326,7 +326,7 @@ func (c *Core) RemoveRoute(ctx context.Context, p Principal, hostname string) (R
 		return err
 	})
 	if err != nil {
-		c.refused(ctx, p, "route.remove", "", err)
+		c.refused(ctx, p, "route.remove", hostname, err)
 	}
 	return route, op, err
 }
