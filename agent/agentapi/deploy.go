@@ -33,7 +33,7 @@ type VolumeMount struct {
 }
 
 // GrowVolumeParams are the parameters of deploy.grow_volume: let the mounted filesystem fill its device, which became larger.
-// Everything on it stays in use, unless the host lets no mounted ext4 grow: then services that live on it are stopped and it is
+// Everything on it stays in use, unless the host lets no mounted ext4 grow: then services and units that live on it are stopped and it is
 // unmounted for as long as it takes. One that fills its device already is left alone.
 //
 // Result:  VolumeMount

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -110,14 +111,29 @@ func TestGrowVolume(t *testing.T) {
 	t.Run("a host that lets no mounted ext4 grow", func(t *testing.T) {
 		start := func(tb testing.TB) *hosttest.Host {
 			h := newVolumeHost(tb, formatted)
-			must[agentapi.VolumeMount](tb)(newService(h).MountVolume(tb.Context(), dataVolume))
+			s := newService(h)
+			must[agentapi.VolumeMount](tb)(s.MountVolume(tb.Context(), dataVolume))
+			c := h.Begin()
+			p := agentapi.StartUnitParams{App: "shop", Unit: unitA, Processes: []agentapi.Process{{Name: "web", Command: "./web"}}}
+			if err := errors.Join(s.saveApp(c, app{App: "shop", Platform: "python", Base: "/srv/data/apps"}), s.saveUnit(unitRecord{StartUnitParams: p, State: agentapi.UnitStarted})); err != nil {
+				tb.Fatal(err)
+			}
+			c.Commit()
+			h.Units.SetRunning(unitService("shop", unitA, "web"))
 			h.Runner.Handle("resize2fs", func(c host.Cmd) (host.Output, error) {
 				if strings.Contains(h.Text(host.MountsFile), " /srv/data ") {
 					return host.Output{Code: 1, Stderr: []byte("resize2fs: Permission denied to resize filesystem\n")}, nil
 				}
 				return host.Output{}, nil
 			})
-			h.Runner.Print("e2fsck", "")
+			h.Runner.Handle("e2fsck", func(host.Cmd) (host.Output, error) {
+				for _, unit := range []string{"mariadb.service", unitService("shop", unitA, "web")} {
+					if state, err := h.Units.State(tb.Context(), unit); err != nil || state.Running() {
+						return host.Output{Code: 8, Stderr: []byte("in use by " + unit)}, err
+					}
+				}
+				return host.Output{}, nil
+			})
 			h.ClearCalls()
 			return h
 		}
@@ -130,6 +146,9 @@ func TestGrowVolume(t *testing.T) {
 			mounts := h.Text(host.MountsFile)
 			if state, _ := h.Units.State(t.Context(), "mariadb.service"); !strings.Contains(mounts, " /srv/data rw ") || !strings.Contains(mounts, " /var/lib/mysql rw ") || !state.Running() {
 				t.Errorf("after %v: the database does not run on its volume:\n%s", err, mounts)
+			}
+			if state, _ := h.Units.State(t.Context(), unitService("shop", unitA, "web")); !state.Running() {
+				t.Errorf("after %v: the unit of an app on the volume does not run", err)
 			}
 		}
 		h := start(t)

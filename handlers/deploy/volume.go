@@ -116,8 +116,8 @@ func (s *Service) GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (
 	return result, err
 }
 
-// growUnmounted takes a volume off the host for as long as it takes to grow it; services that live on it are stopped
-// meanwhile. An agent that is killed in between mounts it again when it starts, and starts what it stopped.
+// growUnmounted takes a volume off the host for as long as it takes to grow it; services that live on it, and units of apps that
+// do, are stopped meanwhile. An agent that is killed in between mounts it again when it starts, and starts what it stopped.
 func (s *Service) growUnmounted(ctx context.Context, mounts []host.Mount, m host.Mount) (err error) {
 	text, err := s.host.ReadFstab()
 	if err != nil {
@@ -135,6 +135,11 @@ func (s *Service) growUnmounted(ctx context.Context, mounts []host.Mount, m host
 		}
 	}
 	lines := append([]host.FstabLine{volume}, binds...)
+	services, unlock, err := s.stopUnitsOn(ctx, c, lines)
+	defer unlock()
+	if err != nil {
+		return err
+	}
 	for _, l := range slices.Backward(lines) {
 		if _, mounted := host.MountedAt(mounts, l.MPoint); !mounted {
 			continue
@@ -157,8 +162,60 @@ func (s *Service) growUnmounted(ctx context.Context, mounts []host.Mount, m host
 			return err
 		}
 	}
+	for _, service := range services {
+		c.OnRollback(func() error { return s.host.Units().Stop(context.WithoutCancel(ctx), service) })
+		if err := s.host.Units().Start(ctx, service); err != nil {
+			return err
+		}
+	}
 	c.Commit()
 	return nil
+}
+
+// stopUnitsOn stops the processes of units whose app lies on mounts, and returns their services. Nobody else starts or stops
+// such a unit until unlock. A killed agent starts them again by their records.
+func (s *Service) stopUnitsOn(ctx context.Context, c *host.Change, lines []host.FstabLine) (services []string, unlock func(), err error) {
+	var locks []func()
+	unlock = func() {
+		for _, free := range locks {
+			free()
+		}
+	}
+	records, err := s.units("")
+	if err != nil {
+		return nil, unlock, err
+	}
+	for _, r := range records {
+		a, err := s.load(r.App)
+		if err != nil {
+			return nil, unlock, err
+		}
+		on := slices.ContainsFunc(lines, func(l host.FstabLine) bool { return strings.HasPrefix(a.home(), l.MPoint+"/") })
+		if !on {
+			continue
+		}
+		_, free, err := s.locks.take(ctx, r.App+"."+r.Unit, false)
+		if err != nil {
+			return nil, unlock, err
+		}
+		locks = append(locks, free)
+		for _, process := range r.Processes {
+			service := unitService(r.App, r.Unit, process.Name)
+			d, err := s.host.UnitControl().Detail(ctx, service)
+			if err != nil {
+				return nil, unlock, err
+			}
+			if d.Active == "inactive" || d.Active == "failed" {
+				continue
+			}
+			c.OnRollback(func() error { return s.host.Units().Start(context.WithoutCancel(ctx), service) })
+			if err := s.host.Units().Stop(ctx, service); err != nil {
+				return nil, unlock, err
+			}
+			services = append(services, service)
+		}
+	}
+	return services, unlock, nil
 }
 
 func (s *Service) describe(ctx context.Context, p agentapi.MountVolumeParams) (agentapi.VolumeMount, error) {
