@@ -48,8 +48,8 @@ type Config struct {
 	ImageCache   string   `yaml:"image_cache"`   // where built node images are kept
 	SSHKeys      []string `yaml:"ssh_keys"`      // public keys let in as root on every node
 
-	GitHost     string `yaml:"git_host"`     // shown as git_server; "" means the instance's own node, for this and the next two
-	FTPHost     string `yaml:"ftp_host"`     // shown as ftp_server
+	GitHost     string `yaml:"git_host"`     // shown as git_server; "" means the host of the request
+	FTPHost     string `yaml:"ftp_host"`     // shown as ftp_server; "" means the instance's own node, for this and the next
 	ConsoleHost string `yaml:"console_host"` // shown in console
 	RouterHost  string `yaml:"router_host"`  // name that leads to the routers, for CNAME records; "" means there is none
 
@@ -151,7 +151,7 @@ func (c *Config) settings(f *pflag.FlagSet) {
 	f.StringVar(&c.AppCloud, "app-cloud", c.AppCloud, "cloud that apps run on")
 	f.StringVar(&c.AgentPackage, "agent-package", c.AgentPackage, ".deb of the agent for node images")
 	f.StringVar(&c.ImageCache, "image-cache", c.ImageCache, "directory of built node images")
-	f.StringVar(&c.GitHost, "git-host", c.GitHost, "host name shown as git_server; empty means the instance's own node")
+	f.StringVar(&c.GitHost, "git-host", c.GitHost, "host name shown as git_server; empty means the host of the request")
 	f.StringVar(&c.FTPHost, "ftp-host", c.FTPHost, "host name shown as ftp_server; empty means the instance's own node")
 	f.StringVar(&c.ConsoleHost, "console-host", c.ConsoleHost, "host name shown as console; empty means the instance's own node")
 	f.StringVar(&c.RouterHost, "router-host", c.RouterHost, "host name that leads to the routers, shown to owners of names")

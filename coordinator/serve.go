@@ -294,7 +294,8 @@ func (c *coordinator) openGit() error {
 	if err != nil {
 		return err
 	}
-	server, err := gitssh.New(gitssh.Options{Core: c.core, Files: c.files, Dir: filepath.Join(c.cfg.DataDir, "git"), HostKey: key, Addr: c.cfg.ListenGit, Log: c.log})
+	server, err := gitssh.New(gitssh.Options{Core: c.core, Files: c.files, Dir: filepath.Join(c.cfg.DataDir, "git"), HostKey: key, Addr: c.cfg.ListenGit,
+		Logins: c.auth, Log: c.log})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,10 @@ func (a *agent) FetchRelease(ctx context.Context, p agentapi.FetchReleaseParams)
 	return run(ctx, a, "deploy.fetch_release", forVolume, func(ctx context.Context) error { return a.client.Deploy().FetchRelease(ctx, p) })
 }
 
+func (a *agent) SwitchRelease(ctx context.Context, p agentapi.SwitchReleaseParams) error {
+	return run(ctx, a, "deploy.switch_release", forChange, func(ctx context.Context) error { return a.client.Deploy().SwitchRelease(ctx, p) })
+}
+
 func (a *agent) StartUnit(ctx context.Context, p agentapi.StartUnitParams) (agentapi.Unit, error) {
 	return do(ctx, a, "deploy.start_unit", forVolume, func(ctx context.Context) (agentapi.Unit, error) {
 		return a.client.Deploy().StartUnit(ctx, p)

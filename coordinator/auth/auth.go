@@ -144,36 +144,64 @@ func (a *Auth) Login(ctx context.Context, username, password, from string) (core
 	if known {
 		subject = string(account.ID) // the same row for e-mail and handle
 	}
+	if err := a.attempt(ctx, subject, from, account.PasswordHash, passwordBytes(password), known && account.Active); err != nil {
+		return core.Principal{}, err
+	}
+	account.PasswordHash = ""
+	return core.Principal{Account: account, Via: "password", From: from}, nil
+}
+
+// AppLogin checks the password of the login of an app's node. Wrong attempts are counted as those of accounts are.
+//
+// Errors: unauthenticated, rate_limited, unavailable
+func (a *Auth) AppLogin(ctx context.Context, name, password, from string) (core.Principal, error) {
+	var login core.AppLogin
+	var p core.Principal
+	err := a.store.View(ctx, func(r core.Reader) (err error) {
+		login, p, err = core.LoginNamed(r, name)
+		return err
+	})
+	if err != nil && core.KindOf(err) != core.NotFound {
+		return core.Principal{}, fmt.Errorf("look up login: %w", err)
+	}
+	crypt := []byte(password)[:min(len(password), 72)] // crypt(3) on the node looks at no more
+	if err := a.attempt(ctx, "login "+name, from, string(login.PasswordHash), crypt, err == nil); err != nil {
+		return core.Principal{}, err
+	}
+	p.From = from
+	return p, nil
+}
+
+// attempt compares a password with a hash, slowly for who guesses. It takes the same time when there is no hash.
+func (a *Auth) attempt(ctx context.Context, subject, from, hash string, password []byte, known bool) error {
 	if err := a.slow.check(subject, from); err != nil {
-		return core.Principal{}, err // before waiting for a turn
+		return err // before waiting for a turn
 	}
 	select {
 	case a.checks <- struct{}{}:
 		defer func() { <-a.checks }()
 	case <-ctx.Done():
-		return core.Principal{}, core.Wrap(core.Unavailable, core.ObjAccount, ctx.Err(), "too many logins at once")
+		return core.Wrap(core.Unavailable, core.ObjAccount, ctx.Err(), "too many logins at once")
 	}
 	// Again with the turn: of many attempts sent at once only as many slip through as there are turns.
 	if err := a.slow.check(subject, from); err != nil {
-		return core.Principal{}, err
+		return err
 	}
-	if good := a.passwordMatches(account, password); !good || !known || !account.Active {
+	if good := a.passwordMatches(hash, password); !good || !known {
 		a.slow.failed(subject, from)
-		return core.Principal{}, refused()
+		return refused()
 	}
 	a.slow.succeeded(subject, from)
-	account.PasswordHash = ""
-	return core.Principal{Account: account, Via: "password", From: from}, nil
+	return nil
 }
 
-// passwordMatches takes the same time for an account that does not exist or has no password.
-func (a *Auth) passwordMatches(account core.Account, password string) bool {
-	hash := []byte(account.PasswordHash)
-	if len(hash) == 0 {
-		hash = a.dummyHash
+// passwordMatches takes the same time when there is no hash.
+func (a *Auth) passwordMatches(hash string, password []byte) bool {
+	against := []byte(hash)
+	if len(against) == 0 {
+		against = a.dummyHash
 	}
-	err := bcrypt.CompareHashAndPassword(hash, passwordBytes(password))
-	return err == nil && account.PasswordHash != ""
+	return bcrypt.CompareHashAndPassword(against, password) == nil && hash != ""
 }
 
 // passwordBytes is what bcrypt sees: it reads 72 bytes, so that longer passwords go in as the hash of all of them.

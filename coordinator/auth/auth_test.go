@@ -155,9 +155,63 @@ func TestLoginOfAnUnknownUserComparesAPassword(t *testing.T) {
 	if cost, err := bcrypt.Cost(a.dummyHash); err != nil || cost != a.cost {
 		t.Errorf("got a stand-in hash of cost %d (%v), want %d", cost, err, a.cost)
 	}
-	if a.passwordMatches(core.Account{}, "anything") {
+	if a.passwordMatches("", []byte("anything")) {
 		t.Error("a password matched an account that has none")
 	}
+}
+
+func TestAppLogin(t *testing.T) {
+	m := newMemory()
+	a := newAuth(t, m, Options{FreeAttempts: 100})
+	ada, _, _ := create(t, a, "ada@example.org", "correct horse")
+	hash, err := bcrypt.GenerateFromPassword([]byte("battery staple"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.apps = []core.App{{ID: "one", Num: 1, Login: 2001, AccountID: ada.ID}, {ID: "two", Num: 2, Login: 2002, AccountID: ada.ID}, {ID: "shared", Num: 3, AccountID: ada.ID}}
+	m.logins = map[core.AppID]core.AppLogin{"one": {AppID: "one", PasswordHash: hash}, "two": {AppID: "two"}, "shared": {AppID: "shared", PasswordHash: hash}}
+	for _, tc := range []struct {
+		name, login, password string
+		app                   core.AppID
+	}{
+		{"with the password", "2001", "battery staple", "one"},
+		{"with the account's", "2001", "correct horse", ""},
+		{"without one", "2001", "", ""},
+		{"of an app that only keys let in", "2002", "battery staple", ""},
+		{"of an app without a login", "2003", "battery staple", ""},
+		{"of no app", "2004", "battery staple", ""},
+		{"written in another way", "02001", "battery staple", ""},
+		{"too small", "1", "battery staple", ""},
+		{"too long", "99999999999999999999", "battery staple", ""},
+		{"with a name", "ada@example.org", "correct horse", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := a.AppLogin(t.Context(), tc.login, tc.password, "192.0.2.1")
+			if tc.app == "" {
+				wantKind(t, err, core.Unauthenticated)
+			}
+			if p.App != tc.app || p.Account.PasswordHash != "" || p.Account.Admin {
+				t.Errorf("got %+v, %v", p, err)
+			}
+		})
+	}
+	if err := a.SetActive(t.Context(), ada.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.AppLogin(t.Context(), "2001", "battery staple", "192.0.2.1")
+	wantKind(t, err, core.Unauthenticated)
+}
+
+func TestAppLoginAttemptsAreSlowed(t *testing.T) {
+	a := newAuth(t, newMemory(), Options{FreeAttempts: 2, FirstDelay: time.Minute})
+	for range 3 {
+		_, err := a.AppLogin(t.Context(), "2001", "wrong", "192.0.2.1")
+		wantKind(t, err, core.Unauthenticated)
+	}
+	_, err := a.AppLogin(t.Context(), "2001", "wrong", "192.0.2.1")
+	wantKind(t, err, core.RateLimited)
+	_, err = a.AppLogin(t.Context(), "2001", "wrong", "192.0.2.2")
+	wantKind(t, err, core.Unauthenticated)
 }
 
 func TestLoginAttemptsAreSlowed(t *testing.T) {

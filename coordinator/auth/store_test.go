@@ -14,6 +14,8 @@ type memory struct {
 	mu          sync.Mutex
 	accounts    map[core.AccountID]core.Account
 	credentials map[[32]byte]core.Credential
+	apps        []core.App
+	logins      map[core.AppID]core.AppLogin
 	views       int
 	audit       []string
 }
@@ -45,6 +47,22 @@ func (t memoryTx) Account(id core.AccountID) (core.Account, error) {
 		return a, nil
 	}
 	return core.Account{}, core.Errorf(core.NotFound, core.ObjAccount, "no account")
+}
+
+func (t memoryTx) AppByNum(num int64) (core.App, error) {
+	for _, a := range t.m.apps {
+		if a.Num == num {
+			return a, nil
+		}
+	}
+	return core.App{}, core.Errorf(core.NotFound, core.ObjApp, "no app")
+}
+
+func (t memoryTx) AppLogin(id core.AppID) (core.AppLogin, error) {
+	if l, ok := t.m.logins[id]; ok {
+		return l, nil
+	}
+	return core.AppLogin{}, core.Errorf(core.NotFound, core.ObjApp, "no login")
 }
 
 func (t memoryTx) AccountByEmail(email string) (core.Account, error) {

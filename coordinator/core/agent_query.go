@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/reeve-paas/reeve/agent/agentapi"
 )
 
 // keepMessageIDs is how long an agent's message is known by its id. An agent repeats one within minutes of its delivery, when it
@@ -109,7 +107,7 @@ func (c *Core) NodeSites(ctx context.Context, n Node) ([]NodeSite, error) {
 		if route.State == RouteDeleting || route.State == RouteFailed {
 			continue
 		}
-		paths, err := agent.AppPaths(ctx, agentapi.AppParams{App: appName(app)})
+		paths, err := c.routePaths(ctx, agent, app, route)
 		if err != nil {
 			return nil, classified(err, Unavailable, ObjApp, "find the app on its node")
 		}

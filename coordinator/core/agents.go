@@ -45,6 +45,7 @@ type Agents interface {
 type UnitAgent interface {
 	BuildRelease(ctx context.Context, p agentapi.BuildReleaseParams, line func(string)) (agentapi.ReleaseBuild, error)
 	FetchRelease(ctx context.Context, p agentapi.FetchReleaseParams) error
+	SwitchRelease(ctx context.Context, p agentapi.SwitchReleaseParams) error
 	StartUnit(ctx context.Context, p agentapi.StartUnitParams) (agentapi.Unit, error)
 	StopUnit(ctx context.Context, p agentapi.StopUnitParams) error
 	ListUnits(ctx context.Context, p agentapi.ListUnitsParams) ([]agentapi.Unit, error)

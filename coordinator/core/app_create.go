@@ -211,7 +211,7 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 		if err := tx.PutApp(&app); err != nil {
 			return err
 		}
-		app.Login = 2000 + app.Num
+		app.Login = firstLogin + app.Num
 		if err := tx.PutApp(&app); err != nil {
 			return err
 		}

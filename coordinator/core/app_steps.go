@@ -282,7 +282,7 @@ func (c *Core) deployApp(ctx context.Context, run *operation.Run) error {
 		if err != nil {
 			return err
 		}
-		params.Env = agentEnv(databaseEnv(si, "localhost", secret.Database))
+		params.Env = vhostEnv(si, secret.Database)
 	}
 	if c.HashPassword != nil {
 		login, err := view(ctx, c.Store, func(r Reader) (AppLogin, error) { return r.AppLogin(app.ID) })
@@ -331,9 +331,10 @@ func databaseEnv(si ServiceInstance, host, password string) map[string]string {
 	return env
 }
 
-func agentEnv(vars map[string]string) map[string]agentapi.Secret {
-	env := make(map[string]agentapi.Secret, len(vars))
-	for name, value := range vars {
+// vhostEnv is the same for what the web server of the node runs.
+func vhostEnv(si ServiceInstance, password string) map[string]agentapi.Secret {
+	env := map[string]agentapi.Secret{}
+	for name, value := range databaseEnv(si, "localhost", password) {
 		env[name] = agentapi.Secret(value)
 	}
 	return env

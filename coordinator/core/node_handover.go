@@ -366,7 +366,7 @@ func (c *Core) setUp(ctx context.Context, run *operation.Run, h handedOver) erro
 		if err := c.setUpDatabase(ctx, h, si, secret.Database); err != nil {
 			return err
 		}
-		params.Env = agentEnv(databaseEnv(si, "localhost", secret.Database))
+		params.Env = vhostEnv(si, secret.Database)
 	}
 	if err := c.noteService(ctx, h, "apache"); err != nil { // a new virtual host starts it
 		return classified(err, Internal, ObjNode, "prepare the web server")

@@ -39,6 +39,7 @@ type Release struct {
 	Account   string // e-mail of who deployed it
 	Source    string // SHA-256 of the archive that was handed in
 	Artifact  string // SHA-256 of what was built from it; "" until it is built
+	RouteID   string // of the route that it is for alone; "": it is the app's
 	SizeBytes int64  // of the artifact
 	Manifest  agentapi.Manifest
 	Error     string // why it failed, for people

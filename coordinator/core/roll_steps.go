@@ -47,6 +47,7 @@ func (c *Core) rollOperations() []operation.Definition {
 		{Kind: OpAppRoll, Steps: append([]operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Undo: c.endOutput, Timeout: 10 * time.Minute},
 		}, c.rollSteps()...)},
+		{Kind: OpAppSite, Steps: c.siteSteps()},
 		{Kind: OpAppHalt, Steps: []operation.Step{
 			{Name: "wait for others", Do: c.waitForOthers, Timeout: 10 * time.Minute},
 			{Name: "withdraw routes", Do: c.withdrawHalted, Timeout: 3 * time.Minute},
@@ -502,7 +503,9 @@ func (c *Core) finishRoll(ctx context.Context, run *operation.Run) error {
 		if err != nil {
 			return err
 		}
-		app.Release, app.UnitCount = p.Release, p.Count
+		if p.RouteID == "" {
+			app.Release, app.UnitCount = p.Release, p.Count
+		}
 		if app.State == AppCreating || app.State == AppFailed {
 			app.State = AppRunning
 		}

@@ -12,6 +12,7 @@ import (
 // Kinds of the operations on an app's units.
 const (
 	OpAppDeploy = "app.deploy" // build a release, if it is not, and let it serve
+	OpAppSite   = "app.site"   // the same where a web server serves it: nothing is built
 	OpAppRoll   = "app.roll"   // let a release serve with a number of units
 	OpAppHalt   = "app.halt"   // stop the units and keep them
 	OpAppSwap   = "app.swap"   // exchange the names of two apps
@@ -26,6 +27,9 @@ type rollParams struct {
 	Count   int    `json:"count"`
 	Fresh   bool   `json:"fresh,omitempty"` // new units also where the release runs already
 	Deploy  bool   `json:"deploy,omitempty"`
+	// Of a site: the route that it is for alone, and the release before.
+	RouteID string `json:"route_id,omitempty"`
+	Before  int    `json:"before,omitempty"`
 	// Of a swap: the other app, and the names that each had before.
 	Other      AppID    `json:"other,omitempty"`
 	Names      []string `json:"names,omitempty"`
@@ -37,17 +41,36 @@ type DeploySpec struct {
 	Source string // SHA-256 of a file in Files: the source as tar.gz
 	Origin Origin
 	Commit string // for people; may be ""
+	Route  string // host name that it is for alone, where a web server serves the app; "": it is the app's
 }
 
 // Deploy builds a source as a new release of the app and, when its units are healthy, lets it serve. What it prints is told
 // by FollowOperation.
 //
-// Errors: not_found, forbidden, busy (something else is being done with the app), unsupported (the platform does not run as
-// units)
-// Effects: a release; units on the app's nodes or those of the pool; routes
+// Errors: not_found (also the route), forbidden, busy (something else is being done with the app), invalid (a site without its
+// document root; a route of an app that runs as units)
+// Effects: a release; units on the app's nodes or those of the pool, and routes; or what the web server of the app's node serves
 func (c *Core) Deploy(ctx context.Context, p Principal, id AppID, spec DeploySpec) (Release, operation.Record, error) {
-	return c.deploy(ctx, p, "app.deploy", id, func(Reader) (Release, error) {
-		return Release{State: ReleaseBuilding, Origin: spec.Origin, Commit: clip(spec.Commit), Source: spec.Source}, nil
+	return c.deploy(ctx, p, "app.deploy", id, func(_ Reader, app App) (Release, error) {
+		rel := Release{State: ReleaseBuilding, Origin: spec.Origin, Commit: clip(spec.Commit), Source: spec.Source}
+		if app.hasVHosts() {
+			rel.State, rel.Artifact = ReleaseBuilt, rel.Source
+			if err := c.wantDocumentRoot(rel.Source); err != nil {
+				return rel, err
+			}
+		}
+		if spec.Route == "" {
+			return rel, nil
+		}
+		i := slices.IndexFunc(app.Routes, func(r Route) bool { return r.Hostname == spec.Route })
+		switch {
+		case !app.hasVHosts():
+			return rel, Errorf(Invalid, ObjRoute, "%s runs as units, for all its names", app.Name)
+		case i < 0:
+			return rel, Errorf(NotFound, ObjRoute, "%s is no name of %s", clip(spec.Route), app.Name)
+		}
+		rel.RouteID = app.Routes[i].ID
+		return rel, nil
 	})
 }
 
@@ -55,19 +78,22 @@ func (c *Core) Deploy(ctx context.Context, p Principal, id AppID, spec DeploySpe
 //
 // Errors: those of Deploy, not_found (no such release, or it was never built)
 func (c *Core) Rollback(ctx context.Context, p Principal, id AppID, number int) (Release, operation.Record, error) {
-	return c.deploy(ctx, p, "app.rollback", id, func(r Reader) (Release, error) {
+	return c.deploy(ctx, p, "app.rollback", id, func(r Reader, app App) (Release, error) {
 		old, err := r.Release(id, number)
 		if err == nil && (old.State != ReleaseBuilt || old.Artifact == "") {
 			err = Errorf(NotFound, ObjRelease, "there is no release %d to go back to", number)
 		}
-		return Release{State: ReleaseBuilt, Origin: OriginRollback, Commit: old.Commit, Source: old.Source, Artifact: old.Artifact,
+		if err == nil && old.RouteID != "" && !app.hasRoute(old.RouteID) {
+			err = Errorf(NotFound, ObjRoute, "the name that release %d served is gone", number)
+		}
+		return Release{State: ReleaseBuilt, Origin: OriginRollback, Commit: old.Commit, RouteID: old.RouteID, Source: old.Source, Artifact: old.Artifact,
 			SizeBytes: old.SizeBytes, Manifest: old.Manifest}, err
 	})
 }
 
-func (c *Core) deploy(ctx context.Context, p Principal, action string, id AppID, release func(Reader) (Release, error)) (rel Release, op operation.Record, err error) {
+func (c *Core) deploy(ctx context.Context, p Principal, action string, id AppID, release func(Reader, App) (Release, error)) (rel Release, op operation.Record, err error) {
 	op, err = c.rollApp(ctx, p, action, OpAppDeploy, id, func(tx Tx, app App, params *rollParams) error {
-		if rel, err = release(tx); err != nil {
+		if rel, err = release(tx, app); err != nil {
 			return err
 		}
 		all, err := tx.Releases(app.ID)
@@ -82,6 +108,9 @@ func (c *Core) deploy(ctx context.Context, p Principal, action string, id AppID,
 			return err
 		}
 		params.Release, params.Count, params.Fresh, params.Deploy = rel.Number, max(app.UnitCount, 1), true, true
+		if app.hasVHosts() {
+			params.Count, params.RouteID, params.Before = 0, rel.RouteID, served(all, rel.RouteID)
+		}
 		return nil
 	})
 	return rel, op, err
@@ -95,7 +124,11 @@ func (c *Core) rollApp(ctx context.Context, p Principal, action, kind string, id
 		if err != nil {
 			return err
 		}
-		if err := unitsChangeable(tx, app); err != nil {
+		kind, changeable := kind, unitsChangeable
+		if kind == OpAppDeploy && app.hasVHosts() {
+			kind, changeable = OpAppSite, undisturbed
+		}
+		if err := changeable(tx, app); err != nil {
 			return err
 		}
 		params := rollParams{AppID: app.ID, AppNum: app.Num, Name: app.Name, Release: app.Release, Count: app.UnitCount}
@@ -125,11 +158,16 @@ func (c *Core) enqueueRoll(tx Tx, p Principal, kind string, params rollParams) (
 
 // unitsChangeable refuses what cannot be done with an app's units now.
 func unitsChangeable(r Reader, app App) error {
-	switch {
-	case app.State == AppDeleting:
-		return Errorf(NotFound, ObjApp, "App %s not found.", app.Name)
-	case app.hasVHosts():
+	if app.hasVHosts() && app.State != AppDeleting {
 		return Errorf(Unsupported, ObjApp, "%s runs in the web server of its node, not as units", app.Platform)
+	}
+	return undisturbed(r, app)
+}
+
+// undisturbed refuses an app on which an operation works.
+func undisturbed(r Reader, app App) error {
+	if app.State == AppDeleting {
+		return Errorf(NotFound, ObjApp, "App %s not found.", app.Name)
 	}
 	ops, err := r.Operations(OperationFilter{Subject: string(app.ID), Unfinished: true})
 	if err == nil && len(ops) > 0 {

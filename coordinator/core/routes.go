@@ -478,12 +478,7 @@ func (c *Core) serveRoute(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	paths, err := agent.AppPaths(ctx, agentapi.AppParams{App: appName(app)})
-	if err != nil {
-		return classified(err, Internal, ObjApp, "find the app on its node")
-	}
-	_, err = agent.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: p.Route, Port: "80", Template: vhostTemplate(p.Route, paths)})
-	return classified(err, Internal, ObjRoute, "make the virtual host "+p.Route)
+	return c.makeVHost(ctx, agent, app, Route{ID: p.RouteID, Hostname: p.Route})
 }
 
 // unserveRoute removes the virtual host. A node that is gone has none.
@@ -492,7 +487,10 @@ func (c *Core) unserveRoute(ctx context.Context, run *operation.Run) error {
 	if err != nil || !found || len(app.Nodes) == 0 || !app.hasVHosts() {
 		return err
 	}
-	return c.deleteVHost(ctx, app.Nodes[0], p.Route)
+	if err := c.deleteVHost(ctx, app.Nodes[0], p.Route); err != nil || run.Operation.Kind != OpRouteRemove {
+		return err
+	}
+	return c.deleteSite(ctx, app, p.RouteID)
 }
 
 func (c *Core) deleteVHost(ctx context.Context, n Node, hostname string) error {

@@ -114,6 +114,16 @@ func (a agentOf) FetchRelease(ctx context.Context, p agentapi.FetchReleaseParams
 	})
 }
 
+func (a agentOf) SwitchRelease(ctx context.Context, p agentapi.SwitchReleaseParams) error {
+	return a.do(ctx, "SwitchRelease", func(h *host) error {
+		if p.Release > 0 && !h.releases[fmt.Sprintf("%s/%d", p.App, p.Release)] {
+			return core.Errorf(core.NotFound, core.ObjRelease, "no such release")
+		}
+		h.current[p.App] = p.Release
+		return nil
+	})
+}
+
 func (a agentOf) StartUnit(ctx context.Context, p agentapi.StartUnitParams) (u agentapi.Unit, err error) {
 	err = a.do(ctx, "StartUnit", func(h *host) error {
 		if !h.releases[fmt.Sprintf("%s/%d", p.App, p.Release)] {

@@ -52,6 +52,7 @@ type host struct {
 	grown     int
 	boots     int
 	releases  map[string]bool // "app/number"
+	current   map[string]int  // number of the release that is switched to, by app
 	units     map[string]agentapi.Unit
 	balance   map[string][]string // backends by proxy, as host:port
 	dead      bool                // it gives no answer
@@ -202,7 +203,7 @@ func (w *world) CreateNode(ctx context.Context, s core.NodeSpec) (n core.CloudNo
 		n = core.CloudNode{ID: fmt.Sprintf("n%04d", w.last), Name: s.Name, Key: s.Key, State: core.CloudRunning, PrivateIPs: []string{ip}, PublicIPs: []string{}}
 		w.nodes[n.ID] = &n
 		h := &host{databases: map[string]bool{}, users: map[string]string{}, apps: map[string]agentapi.CreateAppParams{},
-			releases: map[string]bool{}, units: map[string]agentapi.Unit{}, balance: map[string][]string{},
+			releases: map[string]bool{}, current: map[string]int{}, units: map[string]agentapi.Unit{}, balance: map[string][]string{},
 			vhosts: map[string]string{}, proxies: map[string]string{}, shown: map[string]string{}, enabled: map[string]bool{}, started: map[string]bool{}}
 		for _, f := range s.Files {
 			if f.Path == "/etc/reeve/keys/default" {

@@ -68,8 +68,10 @@ type Options struct {
 	// GraphURL is the address of a picture of a node's metric: "vcpu", "vdi" or "vif". nil: there are no pictures, and
 	// graph_urls holds empty strings.
 	GraphURL func(n core.Node, metric string, r *http.Request) string
-	// Hosts people use for files, the console and git. "": the address of the instance's own node.
-	FTPHost, ConsoleHost, GitHost string
+	// Hosts people use for files and the console. "": the address of the instance's own node.
+	FTPHost, ConsoleHost string
+	// GitHost is where git is served. "": the request's host.
+	GitHost string
 	// RouterHost is a name that leads to the routers, for CNAME records. "": they have none.
 	RouterHost string
 	// StrictContentType refuses requests that do not say they are XML, with status 415.

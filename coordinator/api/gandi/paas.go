@@ -1,10 +1,12 @@
 package gandi
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
 
+	"github.com/reeve-paas/reeve/coordinator/api"
 	"github.com/reeve-paas/reeve/coordinator/api/gandi/xmlrpc"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
@@ -230,7 +232,7 @@ func (c *call) writePaasDetails(a *core.App, l *core.Location) {
 	out.EndMember()
 	fieldDatadiskTotalSize.Double(out, float64(a.BaseDiskGB+a.ExtraGB))
 	fieldFtpServer.String(out, hostOr(c.d.opts.FTPHost, a))
-	fieldGitServer.String(out, hostOr(c.d.opts.GitHost, a))
+	fieldGitServer.String(out, cmp.Or(c.d.opts.GitHost, api.RequestHost(c.r)))
 	fieldOwner.Begin(out)
 	out.BeginStruct()
 	fieldHandle.String(out, c.p.Account.Handle)

@@ -2,6 +2,7 @@ package tsuru
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/reeve-paas/reeve/coordinator/api"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -88,14 +90,7 @@ func (c *call) shown(app core.App, owner string) map[string]any {
 
 // repository is where the app's code is pushed to. Clients find the app's name by the pattern ^.*@.*:(.*)\.git$.
 func (c *call) repository(app core.App) string {
-	host := c.d.o.GitHost
-	if host == "" {
-		host, _, _ = strings.Cut(c.r.Host, ":")
-	}
-	if strings.HasPrefix(c.r.Host, "[") && c.d.o.GitHost == "" {
-		host = c.r.Host[:strings.IndexByte(c.r.Host, ']')+1]
-	}
-	return "git@" + host + ":" + app.Name + ".git"
+	return "git@" + cmp.Or(c.d.o.GitHost, api.RequestHost(c.r)) + ":" + app.Name + ".git"
 }
 
 func serveApps(c *call) error {

@@ -80,8 +80,7 @@ func Hook(stdin io.Reader, stdout io.Writer) int {
 // push is a push that goes on.
 type push struct {
 	ctx context.Context
-	p   core.Principal
-	app core.App
+	target
 	dir string
 }
 
@@ -136,6 +135,10 @@ func (s *Server) serveHook(conn net.Conn) {
 
 // deploy builds and deploys what a push brings to the branch that is deployed. Other branches are only kept.
 func (s *Server) deploy(p push, call hookCall, say func(string)) error {
+	if p.p.Via == core.ViaLogin { // spec gandi 3.2: a push only stores
+		say("Stored. What is deployed is said by: deploy <repository>.git [branch]")
+		return nil
+	}
 	commit := ""
 	for _, ref := range call.Refs {
 		words := strings.Fields(ref)
@@ -171,12 +174,33 @@ func (s *Server) deploy(p push, call hookCall, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	rel, op, err := s.o.Core.Deploy(p.ctx, p.p, p.app.ID, core.DeploySpec{Source: source, Origin: core.OriginGit, Commit: commit})
+	return s.release(p.ctx, p.target, source, commit, say)
+}
+
+// deployBranch deploys what was pushed to a branch; "" means master or, without one, main.
+func (s *Server) deployBranch(ctx context.Context, p core.Principal, name, branch string, say func(string)) error {
+	t, err := s.find(ctx, p, name)
 	if err != nil {
 		return err
 	}
-	say(fmt.Sprintf("---- Deploying release %d of the app %q ----", rel.Number, p.app.Name))
-	end, err := s.o.Core.FollowOperation(p.ctx, op, say)
+	source, head, err := s.archiveOf(ctx, t, cmp.Or(branch, "master"), "")
+	if branch == "" && core.KindOf(err) == core.NotFound {
+		source, head, err = s.archiveOf(ctx, t, "main", "")
+	}
+	if err != nil {
+		return err
+	}
+	return s.release(ctx, t, source, head, say)
+}
+
+// release lets a commit serve, and tells what happens until it does.
+func (s *Server) release(ctx context.Context, t target, source, commit string, say func(string)) error {
+	rel, op, err := s.o.Core.Deploy(ctx, t.p, t.app.ID, core.DeploySpec{Source: source, Origin: core.OriginGit, Commit: commit, Route: t.route})
+	if err != nil {
+		return err
+	}
+	say(fmt.Sprintf("---- Deploying release %d of the app %q ----", rel.Number, t.app.Name))
+	end, err := s.o.Core.FollowOperation(ctx, op, say)
 	if err != nil {
 		return err
 	}

@@ -40,12 +40,16 @@ func (s *Server) command(ctx context.Context, extra []string, args ...string) *e
 	return cmd
 }
 
-// repository is where an app's repository is; it is made when it is not there.
-func (s *Server) repository(ctx context.Context, app core.App) (string, error) {
-	if !idPattern.MatchString(string(app.ID)) {
-		return "", fmt.Errorf("the app's id %q is no name of a directory", app.ID)
+// repository is where an app's repository is, or the one of a route of it alone; it is made when it is not there.
+func (s *Server) repository(ctx context.Context, app core.App, route string) (string, error) {
+	name := string(app.ID)
+	if route != "" {
+		name += "." + route
 	}
-	dir := filepath.Join(s.o.Dir, string(app.ID)+".git")
+	if !idPattern.MatchString(string(app.ID)) || strings.ContainsAny(route, "/\\\x00") {
+		return "", fmt.Errorf("%q is no name of a directory", name)
+	}
+	dir := filepath.Join(s.o.Dir, name+".git")
 	s.making.Lock()
 	defer s.making.Unlock()
 	if _, err := os.Stat(filepath.Join(dir, "HEAD")); err == nil {
@@ -67,7 +71,11 @@ func (s *Server) repository(ctx context.Context, app core.App) (string, error) {
 //
 // Errors: not_found (nothing of that name was pushed)
 func (s *Server) Archive(ctx context.Context, app core.App, version, commit string) (source, head string, err error) {
-	dir, err := s.repository(ctx, app)
+	return s.archiveOf(ctx, target{app: app}, version, commit)
+}
+
+func (s *Server) archiveOf(ctx context.Context, t target, version, commit string) (source, head string, err error) {
+	dir, err := s.repository(ctx, t.app, t.route)
 	if err != nil {
 		return "", "", err
 	}
@@ -115,10 +123,11 @@ func (s *Server) Sweep(ctx context.Context) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), ".git")
+		name, ok := strings.CutSuffix(e.Name(), ".git")
 		if !ok || !e.IsDir() {
 			continue
 		}
+		id, _, _ := strings.Cut(name, ".")
 		gone, err := s.o.Core.AppGone(ctx, core.AppID(id))
 		if err == nil && gone {
 			err = os.RemoveAll(filepath.Join(s.o.Dir, e.Name()))

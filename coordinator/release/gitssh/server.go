@@ -21,13 +21,20 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
-// Options configure a Server. All but Log and Limits are needed.
+// Logins check the passwords of logins of apps.
+type Logins interface {
+	// AppLogin's principal may do with one app what its owner may, and nothing else.
+	AppLogin(ctx context.Context, name, password, from string) (core.Principal, error)
+}
+
+// Options configure a Server. All up to Addr are needed.
 type Options struct {
 	Core    *core.Core
 	Files   core.Files
 	Dir     string     // of the repositories; made when it is not there
 	HostKey ssh.Signer // by which clients know us
 	Addr    string     // host:port
+	Logins  Logins     // nil: only keys let in
 	Program string     // the coordinator's binary, which is also the hook; "" means the running one
 	Log     *slog.Logger
 	// MaxConnections bounds connections at once; 0 means 200.
@@ -52,6 +59,7 @@ const (
 	handshakeLimit = 20 * time.Second
 	sessionLimit   = time.Hour
 	accountKey     = "account" // in the permissions of an authentication
+	appKey         = "app"     // likewise, of a login of an app's
 )
 
 // New prepares a server: its directory, and the hook in it. It listens on no port yet.
@@ -80,6 +88,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.config = &ssh.ServerConfig{ServerVersion: "SSH-2.0-reeve", MaxAuthTries: 10, PublicKeyCallback: s.authenticate}
+	if o.Logins != nil {
+		s.config.PasswordCallback = s.checkPassword
+	}
 	s.config.AddHostKey(o.HostKey)
 	return s, nil
 }
@@ -89,11 +100,40 @@ func New(o Options) (*Server, error) {
 func (s *Server) authenticate(conn ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	if isLogin(conn.User()) {
+		p, err := s.o.Core.LoginByKey(ctx, conn.User(), key.Marshal())
+		if err != nil {
+			return nil, errors.New("the key does not let this login in")
+		}
+		return permissions(p), nil
+	}
 	account, _, err := s.o.Core.AccountBySSHKey(ctx, key.Marshal())
 	if err != nil {
 		return nil, errors.New("the key lets nobody in")
 	}
-	return &ssh.Permissions{Extensions: map[string]string{accountKey: string(account.ID)}}, nil
+	return permissions(core.Principal{Account: account}), nil
+}
+
+// checkPassword lets in logins of apps; accounts have keys.
+func (s *Server) checkPassword(conn ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if !isLogin(conn.User()) {
+		return nil, errors.New("only keys let in here")
+	}
+	from, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+	p, err := s.o.Logins.AppLogin(ctx, conn.User(), string(password), from)
+	if err != nil {
+		return nil, errors.New("the password does not let this login in")
+	}
+	return permissions(p), nil
+}
+
+// isLogin says that a user is a login of an app's: those are numbers.
+func isLogin(user string) bool { return user != "" && strings.Trim(user, "0123456789") == "" }
+
+func permissions(p core.Principal) *ssh.Permissions {
+	return &ssh.Permissions{Extensions: map[string]string{accountKey: string(p.Account.ID), appKey: string(p.App)}}
 }
 
 // Listen binds the address.
@@ -219,6 +259,9 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		return
 	}
 	p.Via, p.From, p.Dialect = "ssh_key", from, "git"
+	if p.App = core.AppID(conn.Permissions.Extensions[appKey]); p.App != "" {
+		p.Via = core.ViaLogin
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for c := range channels {
@@ -279,7 +322,25 @@ func (s *Server) session(ctx context.Context, p core.Principal, channel ssh.Chan
 var (
 	protocolPattern = regexp.MustCompile(`^version=[0-9]$`)
 	commandPattern  = regexp.MustCompile(`^git[- ](upload-pack|receive-pack) '?/?([^' ]+?)(?:\.git)?/?'?$`)
+	deployPattern   = regexp.MustCompile(`^deploy '?/?([^' ]+?)(?:\.git)?/?'?(?: '?([^' ]+)'?)?$`)
 )
+
+// target is a repository and who asked for it.
+type target struct {
+	p     core.Principal
+	app   core.App
+	route string // host name that it is for alone; "": it is the app's
+}
+
+// find finds a repository by the name that the client knows it by.
+func (s *Server) find(ctx context.Context, p core.Principal, name string) (target, error) {
+	if p.Via != core.ViaLogin {
+		app, err := s.o.Core.AppByName(ctx, p, name)
+		return target{p: p, app: app}, err
+	}
+	r, err := s.o.Core.RepositoryOf(ctx, p, name)
+	return target{p, r.App, r.Route}, err
+}
 
 // execute runs git's half of a clone or push.
 func (s *Server) execute(ctx context.Context, p core.Principal, channel ssh.Channel, line, protocol string) int {
@@ -287,17 +348,23 @@ func (s *Server) execute(ctx context.Context, p core.Principal, channel ssh.Chan
 		fmt.Fprintln(channel.Stderr(), text)
 		return 1
 	}
+	if words := deployPattern.FindStringSubmatch(line); words != nil && p.Via == core.ViaLogin {
+		if err := s.deployBranch(ctx, p, words[1], words[2], func(line string) { fmt.Fprintln(channel, line) }); err != nil {
+			return failed(core.PublicError("", err))
+		}
+		return 0
+	}
 	words := commandPattern.FindStringSubmatch(line)
 	if words == nil {
-		return failed("only git push, fetch and clone are served here")
+		return failed("only git push, fetch and clone are served here, and deploy <repository>.git [branch] for instances")
 	}
-	app, err := s.o.Core.AppByName(ctx, p, words[2])
+	t, err := s.find(ctx, p, words[2])
 	if err != nil {
 		return failed(core.PublicError("", err))
 	}
-	dir, err := s.repository(ctx, app)
+	dir, err := s.repository(ctx, t.app, t.route)
 	if err != nil {
-		s.o.Log.Error("a repository cannot be opened", "app", app.Name, "err", err)
+		s.o.Log.Error("a repository cannot be opened", "app", t.app.Name, "err", err)
 		return failed("the repository cannot be opened")
 	}
 	env := []string{}
@@ -305,7 +372,7 @@ func (s *Server) execute(ctx context.Context, p core.Principal, channel ssh.Chan
 		env = append(env, "GIT_PROTOCOL="+protocol)
 	}
 	if words[1] == "receive-pack" {
-		token, forget := s.expect(push{ctx, p, app, dir})
+		token, forget := s.expect(push{ctx, t, dir})
 		defer forget()
 		env = append(env, envSocket+"="+filepath.Join(s.o.Dir, "hook.sock"), envToken+"="+token)
 	}
@@ -331,7 +398,7 @@ func (s *Server) execute(ctx context.Context, p core.Principal, channel ssh.Chan
 		return exit.ExitCode()
 	}
 	if !strings.Contains(err.Error(), "signal") {
-		s.o.Log.Warn("git ended badly", "app", app.Name, "err", err)
+		s.o.Log.Warn("git ended badly", "app", t.app.Name, "err", err)
 	}
 	return 1
 }

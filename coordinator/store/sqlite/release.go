@@ -9,11 +9,11 @@ import (
 
 const (
 	releaseSelect = `SELECT num, app_id, number, state, origin, commit_id, account, source, artifact, size_bytes, manifest, error,
-		created_at, ended_at FROM release`
+		created_at, ended_at, route_id FROM release`
 	releaseInsert = `INSERT INTO release (app_id, number, state, origin, commit_id, account, source, artifact, size_bytes, manifest,
-		error, created_at, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		error, created_at, ended_at, route_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	releaseUpdate = `UPDATE release SET app_id = ?, number = ?, state = ?, origin = ?, commit_id = ?, account = ?, source = ?,
-		artifact = ?, size_bytes = ?, manifest = ?, error = ?, created_at = ?, ended_at = ? WHERE num = ?`
+		artifact = ?, size_bytes = ?, manifest = ?, error = ?, created_at = ?, ended_at = ?, route_id = ? WHERE num = ?`
 )
 
 func scanRelease(_ *tx, row scanner, r *core.Release) error {
@@ -21,7 +21,7 @@ func scanRelease(_ *tx, row scanner, r *core.Release) error {
 	var size number
 	err := row.Scan((*number)(&r.Num), (*text)(&r.AppID), (*count)(&r.Number), (*text)(&r.State), (*text)(&r.Origin),
 		(*text)(&r.Commit), (*text)(&r.Account), (*text)(&r.Source), (*text)(&r.Artifact), &size, &manifest, (*text)(&r.Error),
-		(*micros)(&r.CreatedAt), (*micros)(&r.EndedAt))
+		(*micros)(&r.CreatedAt), (*micros)(&r.EndedAt), (*text)(&r.RouteID))
 	r.SizeBytes = int64(size)
 	if err == nil && len(manifest) > 0 {
 		if err = json.Unmarshal(manifest, &r.Manifest); err != nil {
@@ -45,7 +45,7 @@ func (t *tx) PutRelease(r *core.Release) error {
 		return err
 	}
 	return t.put(core.ObjRelease, &r.Num, releaseInsert, releaseUpdate, string(r.AppID), int64(r.Number), string(r.State),
-		string(r.Origin), r.Commit, r.Account, r.Source, r.Artifact, r.SizeBytes, manifest, r.Error, timeValue(r.CreatedAt), timeValue(r.EndedAt))
+		string(r.Origin), r.Commit, r.Account, r.Source, r.Artifact, r.SizeBytes, manifest, r.Error, timeValue(r.CreatedAt), timeValue(r.EndedAt), r.RouteID)
 }
 
 // FileUsed implements core.Reader.

@@ -51,7 +51,7 @@ func testUnits(t *testing.T, s *suite) {
 func testReleases(t *testing.T, s *suite) {
 	a := app(t, s, account(t, s, "a").ID, "shop")
 	first := put(t, s, core.Release{AppID: a.ID, Number: 1, State: core.ReleaseFailed, Origin: core.OriginGit, Commit: "abc", Account: "ann@example.com",
-		Source: "s1", Error: "it broke", CreatedAt: at(1), EndedAt: at(2)}, core.Tx.PutRelease)
+		Source: "s1", Error: "it broke", RouteID: "rt-1", CreatedAt: at(1), EndedAt: at(2)}, core.Tx.PutRelease)
 	second := put(t, s, core.Release{AppID: a.ID, Number: 2, State: core.ReleaseBuilding, Origin: core.OriginUpload, Source: "s2", CreatedAt: at(3)}, core.Tx.PutRelease)
 	second.State, second.Artifact, second.SizeBytes = core.ReleaseBuilt, "a2", 1<<40
 	second.Manifest = agentapi.Manifest{Processes: []agentapi.Process{{Name: "web", Command: "./web"}}, HealthCheck: &agentapi.HealthCheck{Path: "/"}}
