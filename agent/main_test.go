@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -36,12 +39,8 @@ func TestScripts(t *testing.T) {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	port, err := ports.Next()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // waitPort waits until something listens at an address.

@@ -2,13 +2,15 @@ package main
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"net/http"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 func TestMain(m *testing.M) {
@@ -32,12 +34,8 @@ func TestScripts(t *testing.T) {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	port, err := ports.Next()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // healthy waits until a coordinator serves at an address.

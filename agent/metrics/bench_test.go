@@ -15,6 +15,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/metrics"
 	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 func BenchmarkScrape(b *testing.B) {
@@ -62,7 +63,7 @@ func BenchmarkAgainstNodeExporter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	port := freePort(b)
+	port := strconv.Itoa(ports.Free(b))
 	theirs := exec.Command(exporter, "--web.listen-address=127.0.0.1:"+port)
 	begin(b, theirs)
 	urls := []string{"http://" + strings.TrimSpace(addr) + "/metrics", "http://127.0.0.1:" + port + "/metrics"}
@@ -100,17 +101,6 @@ func begin(b *testing.B, cmd *exec.Cmd) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-}
-
-func freePort(b *testing.B) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // fetch is the number of series at a URL, 0 when nobody answers. It does not ask for compression, as curl does not.

@@ -17,6 +17,7 @@ import (
 	"github.com/reeve-paas/reeve/agent/rpcserver"
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/crypto/envelope"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 var rawKey = []byte("0123456789abcdefghijklmnopqrstuvwxyz!@#$")
@@ -193,12 +194,7 @@ func TestFailuresOfAnAgentKeepTheirKind(t *testing.T) {
 }
 
 func TestNoAnswerIsUnavailable(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	free.Close()
+	nobody := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	unavailable := func(t *testing.T, err error) {
 		t.Helper()
 		e, ok := err.(*core.Error)

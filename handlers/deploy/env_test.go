@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 // trickyEnv is values that mean something to httpd, or to whoever quotes badly.
@@ -68,12 +68,7 @@ func TestEnvInApache(t *testing.T) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 }
 
 // run starts a daemon in the foreground and ends it with the test.

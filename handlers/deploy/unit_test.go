@@ -21,20 +21,10 @@ import (
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 const unitA, unitB = "0123456789ab", "ba9876543210"
-
-// freePort is a port that nothing listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", loopback+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // unitHost is a host with the app shop and its releases 1 and 2, whose web processes listen when they run.
 type unitHost struct {
@@ -170,7 +160,7 @@ func TestUnitFiles(t *testing.T) {
 }
 
 func TestStartUnit(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	h := newUnitHost(t, port, ok)
 	before := everything(h.Host)
 	s := unitService1(h)
@@ -335,7 +325,7 @@ func TestStartUnitRefuses(t *testing.T) {
 		"a broken path":          {func(p *agentapi.StartUnitParams) { p.HealthCheck.Path = "/ x\x7f" }, agentapi.KindInvalid},
 		"a negative limit":       {func(p *agentapi.StartUnitParams) { p.MemoryMB = -1 }, agentapi.KindInvalid},
 	} {
-		p := unitParams(freePort(t))
+		p := unitParams(ports.Free(t))
 		c.change(&p)
 		if _, err := s.StartUnit(t.Context(), p); !isKind(err, c.kind) {
 			t.Errorf("%s: got %v, want %s", name, err, c.kind)
@@ -379,7 +369,7 @@ func TestAUnitThatDoesNotComeUp(t *testing.T) {
 			}, want: "UnitError: hook restart.after: migrate: exit code 4\nno database; it printed last:\nno such table"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			port := freePort(t)
+			port := ports.Free(t)
 			if c.handler == nil {
 				c.handler = ok
 			}
@@ -408,7 +398,7 @@ func TestAUnitThatDoesNotComeUp(t *testing.T) {
 }
 
 func TestAUnitWithoutAPortHasToStayUp(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	h := newUnitHost(t, port, ok)
 	p := unitParams(port)
 	p.Processes, p.HealthCheck = p.Processes[1:], nil
@@ -419,7 +409,7 @@ func TestAUnitWithoutAPortHasToStayUp(t *testing.T) {
 }
 
 func TestStartUnitFailsAtEachStep(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	var now *unitHost
 	var before string
 	hosttest.BreakEachCall(t, func(tb testing.TB) *hosttest.Host {
@@ -442,7 +432,7 @@ func TestStartUnitFailsAtEachStep(t *testing.T) {
 }
 
 func TestUnitsSurviveAKilledAgent(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	var all []*unitHost
 	silence := func() {
 		for _, h := range all {
@@ -492,7 +482,7 @@ func TestUnitsSurviveAKilledAgent(t *testing.T) {
 }
 
 func TestStoppingWaitsForOpenConnections(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	h := newUnitHost(t, port, ok)
 	s := unitService1(h)
 	must[agentapi.Unit](t)(s.StartUnit(t.Context(), unitParams(port)))
@@ -522,7 +512,7 @@ func TestStoppingWaitsForOpenConnections(t *testing.T) {
 }
 
 func TestStoppingInterruptsAStart(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	asked := make(chan struct{})
 	var once sync.Once
 	h := newUnitHost(t, port, func(w http.ResponseWriter, r *http.Request) {
@@ -547,7 +537,7 @@ func TestStoppingInterruptsAStart(t *testing.T) {
 }
 
 func TestAProcessThatSystemdGaveUpIsStartedWithGrowingPauses(t *testing.T) {
-	port := freePort(t)
+	port := ports.Free(t)
 	h := newUnitHost(t, port, ok)
 	s := unitService1(h)
 	must[agentapi.Unit](t)(s.StartUnit(t.Context(), unitParams(port)))
@@ -704,7 +694,7 @@ func TestFetchReleaseRefuses(t *testing.T) {
 		"a wrong token":      {with(func(b *agentapi.Blob) { b.Token = "x" }), agentapi.KindInvalid},
 		"a file":             {with(func(b *agentapi.Blob) { b.URL = "file:///etc/shadow" }), agentapi.KindInvalid},
 		"a missing one":      {with(func(b *agentapi.Blob) { b.URL += "x" }), agentapi.KindInvalid},
-		"nobody there":       {with(func(b *agentapi.Blob) { b.URL = fmt.Sprintf("http://%s:%d/x", loopback, freePort(t)) }), agentapi.KindUnavailable},
+		"nobody there":       {with(func(b *agentapi.Blob) { b.URL = fmt.Sprintf("http://%s:%d/x", loopback, ports.Free(t)) }), agentapi.KindUnavailable},
 		"no certificate":     {with(func(b *agentapi.Blob) { b.CACert = "x" }), agentapi.KindInvalid},
 		"no archive":         {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put([]byte("x"))}, agentapi.KindInvalid},
 		"a link out of it":   {agentapi.FetchReleaseParams{App: "shop", Release: 3, Source: st.put(archive(t, file{name: "l", kind: '2', target: "/etc/shadow"}))}, agentapi.KindInvalid},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/test/mongostandin"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 // bed is a host in a directory with a stand-in for mongod as its one unit, configured by its mongod.conf.
@@ -48,12 +50,7 @@ const conf = "# mongod.conf\nnet:\n  port: %s # as packaged\n  bindIp: 127.0.0.1
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	port := strconv.Itoa(ports.Free(t))
 	b := &bed{t: t, root: t.TempDir(), port: port, on: map[string]bool{}}
 	layout := host.Debian
 	b.host = host.New(host.Options{Root: b.root, Units: b, Runner: b, Layout: &layout})

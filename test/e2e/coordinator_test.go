@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/test/hosts"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 // top is the root of the tree.
@@ -138,14 +139,7 @@ listen_plain: 127.0.0.1:%d
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func freePort(t *testing.T) int { return ports.Free(t) }
 
 func (s *site) command(args ...string) *exec.Cmd {
 	return exec.Command(s.program, append(args, "--config", s.config, "--log-level", "error")...)

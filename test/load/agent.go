@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 const scrapes = 200
@@ -26,13 +28,13 @@ func measureAgent(ctx context.Context) ([]row, error) {
 	if out, err := exec.CommandContext(ctx, "bin/reeve-agent", "keygen", "--out", key).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("keygen: %w\n%s", err, out)
 	}
-	ports := make([]int, 3)
-	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+	taken := make([]int, 3)
+	for i := range taken {
+		if taken[i], err = ports.Next(); err != nil {
 			return nil, err
 		}
 	}
-	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", taken[i]) }
 	ours, err := observe(ctx, "http://"+at(1)+"/metrics", "bin/reeve-agent", "serve", "--listen", at(0), "--metrics-listen", at(1),
 		"--key-file", key, "--state-dir", filepath.Join(dir, "state"))
 	if err != nil {

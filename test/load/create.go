@@ -18,6 +18,7 @@ import (
 
 	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 const rounds = 5
@@ -100,7 +101,7 @@ func createToFirst200(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	port, err := freePort()
+	port, err := ports.Next()
 	if err != nil {
 		return 0, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/keyring"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 
 // startCoordinator runs the built coordinator on a data directory with the in-memory cloud only.
 func startCoordinator(ctx context.Context, dir string) (*process, string, error) {
-	port, err := freePort()
+	port, err := ports.Next()
 	if err != nil {
 		return nil, "", err
 	}
@@ -48,7 +49,7 @@ func measureNodes(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	port, err := freePort()
+	port, err := ports.Next()
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fill the database: %w", err)
 	}
-	port, err := freePort()
+	port, err := ports.Next()
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -34,6 +33,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 // bed is the Director on its real listener, over the real core, store, auth, authority and engine. Only the cloud and the
@@ -109,7 +109,7 @@ func newBed(t testing.TB, change ...func(*director.Options, *core.Options)) *bed
 	b.ca, err = authority.Open(b.dir, authority.Director, sealer, nil)
 	b.must(err)
 	b.certs = auth.NewCertificates(b.auth, b.ca)
-	b.port = freePort(t)
+	b.port = ports.Free(t)
 	handler := func(m api.Mount) (http.Handler, error) { return api.NewHandler(api.HandlerOptions{Log: log}, m) }
 	b.managers, err = director.NewManagers(director.ManagersOptions{Core: b.core, Certificates: b.certs, Log: log, Port: b.port, Handler: handler})
 	b.must(err)
@@ -140,15 +140,6 @@ func (b *bed) must(err error) {
 	if err != nil {
 		b.Fatal(err)
 	}
-}
-
-func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 type file struct{ *bytes.Reader }

@@ -29,6 +29,7 @@ import (
 
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/web"
+	"github.com/reeve-paas/reeve/test/ports"
 )
 
 // NeedBinary skips the test when a program is not installed.
@@ -42,12 +43,7 @@ func NeedBinary(tb testing.TB, path string) {
 // FreePort is a TCP port nobody uses now.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	ln, err := net.Listen("tcp", ":0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return ports.Free(tb)
 }
 
 // Daemon is how to run a web server by hand. Reload's commands run in order; the first failure ends the reload.
