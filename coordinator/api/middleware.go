@@ -139,23 +139,30 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Of a body that is refused this much is read, for this long.
+// Of a body that is refused this much is read, for this long in all and this long after the last byte came.
 const (
 	maxDrain  = 16 << 20
 	drainTime = 10 * time.Second
+	drainIdle = 500 * time.Millisecond
 )
 
 // drain reads a body that is refused. Many clients send all of it before they read, and would find a broken connection
-// instead of the answer. Those that wait for "100 Continue" have not begun.
+// instead of the answer. Those that wait for "100 Continue" have not begun; others that wait send nothing.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.Header.Get("Expect") != "" {
 		return
 	}
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(drainTime)) != nil {
-		return // no connection to break
+	control, end := http.NewResponseController(w), time.Now().Add(drainTime)
+	for read := int64(0); read < maxDrain; {
+		next := time.Now().Add(drainIdle)
+		if next.After(end) || control.SetReadDeadline(next) != nil { // the latter: no connection to break
+			break
+		}
+		n, err := io.CopyN(io.Discard, r.Body, 64<<10)
+		if read += n; err != nil {
+			break
+		}
 	}
-	_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 	_ = control.SetReadDeadline(time.Time{})
 }
 
