@@ -72,6 +72,9 @@ type Config struct {
 	ScalingMetrics    []MetricConfig `yaml:"scaling_metrics"`     // numbers that nodes tell of themselves when their agents are asked
 
 	ServiceZone string `yaml:"service_zone"` // services get names in it on the routers; "" means none
+
+	SnapshotProfiles []SnapshotProfile `yaml:"snapshot_profiles"` // that apps may have; none means those built in
+	MaxSnapshots     int               `yaml:"max_snapshots"`     // per app, of those no profile asked for; 0 means 10
 }
 
 // MailConfig says how messages leave. Without a relay they are kept in the outbox folder of the data directory.
@@ -286,6 +289,10 @@ func (c *Config) Validate() error {
 	if c.MaxUnits < 0 {
 		bad("max_units: %d is negative; 0 means no limit", c.MaxUnits)
 	}
+	if c.MaxSnapshots < 0 {
+		bad("max_snapshots: %d is negative; 0 means 10", c.MaxSnapshots)
+	}
+	errs = append(errs, validateProfiles(c.SnapshotProfiles)...)
 	if c.TokenTTL <= 0 {
 		bad("token_ttl: %s is not positive", c.TokenTTL)
 	}

@@ -150,7 +150,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
-		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, SSHKeys: cfg.SSHKeys,
+		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, MaxSnapshots: cfg.MaxSnapshots, Profiles: snapshotProfiles(cfg), SSHKeys: cfg.SSHKeys,
 		AgentConfig: c.agentConfig, HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
 		ScalingMetrics: cfg.metrics(),
 	})

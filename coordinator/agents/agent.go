@@ -77,6 +77,10 @@ func (a *agent) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (
 	})
 }
 
+func (a *agent) UnmountVolume(ctx context.Context, p agentapi.UnmountVolumeParams) error {
+	return run(ctx, a, "deploy.unmount_volume", forVolume, func(ctx context.Context) error { return a.client.Deploy().UnmountVolume(ctx, p) })
+}
+
 func (a *agent) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return do(ctx, a, "deploy.create_app", forChange, func(ctx context.Context) (agentapi.AppPaths, error) {
 		return a.client.Deploy().CreateApp(ctx, p)

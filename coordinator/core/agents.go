@@ -11,6 +11,7 @@ import (
 type Agent interface {
 	Hostname(ctx context.Context) (string, error) // cheapest call: is it there, do we share the key
 	MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (agentapi.VolumeMount, error)
+	UnmountVolume(ctx context.Context, p agentapi.UnmountVolumeParams) error
 	CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error)
 	GrowVolume(ctx context.Context, p agentapi.GrowVolumeParams) (agentapi.VolumeMount, error)
 	SetLogin(ctx context.Context, p agentapi.SetLoginParams) error

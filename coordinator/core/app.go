@@ -46,6 +46,8 @@ type App struct {
 	SwapMB    int
 	Halted    bool // its units are stopped, on request
 
+	SnapshotProfile int64 // id of a profile; 0 is none
+
 	Nodes  []Node    // its own; filled in by the store, lowest Num first
 	Routes []Route   // likewise
 	Units  []AppUnit // likewise
@@ -116,6 +118,8 @@ type AppSpec struct {
 	KeyNums    []int64  // keys: numbers of the account's SSH keys that let onto the node
 	Keys       []string // ssh_key: other OpenSSH public keys that do
 	Routes     []string // vhosts
+
+	SnapshotProfile int64 // snapshot_profile: id of a profile; 0 is none
 }
 
 // AppType is a combination of platform and database that the agents can run.

@@ -46,6 +46,12 @@ type appParams struct {
 	Release int  `json:"release,omitempty"`
 	Count   int  `json:"count,omitempty"`
 	Deploy  bool `json:"deploy,omitempty"`
+	// Profile is the new one of snapshots; 0 is none.
+	Profile *int64 `json:"snapshot_profile,omitempty"`
+	// Of operations with snapshots.
+	SnapshotID  string `json:"snapshot_id,omitempty"`
+	SnapshotNum int64  `json:"snapshot_num,omitempty"`
+	NewVolumeID string `json:"new_volume_id,omitempty"` // takes the place of VolumeID
 }
 
 // appSecret is what the steps of a creation need and nobody may see.
@@ -129,6 +135,7 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	case spec.ExtraGB > c.MaxDiskGB-baseDiskGB: // not the other way round: the sum may overflow
 		bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
 	}
+	problems = append(problems, c.checkProfile(spec.SnapshotProfile, baseDiskGB+max(spec.ExtraGB, 0))...)
 	err = c.Store.View(ctx, func(r Reader) (err error) {
 		var more []Problem
 		pl.keys, more, err = loginKeys(r, p.Account.ID, spec.KeyNums, spec.Keys)
@@ -202,6 +209,7 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Name: spec.Name, Platform: pl.kind.Platform,
 		Engine: pl.kind.Engine, SizeID: spec.SizeID, LocationID: pl.location.ID, Cloud: c.AppCloud, State: AppCreating,
 		BaseDiskGB: baseDiskGB, ExtraGB: spec.ExtraGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), spec.Months), CreatedAt: now}
+	app.SnapshotProfile = spec.SnapshotProfile
 	var group operation.Group
 	err = c.Store.Update(ctx, func(tx Tx) error {
 		app.Num, app.Nodes, app.Routes = 0, nil, nil // Update may run this again
@@ -228,6 +236,9 @@ func (c *Core) createApp(ctx context.Context, p Principal, spec AppSpec) (App, [
 		vol := Volume{ID: "vol-" + randomHex(8), AppID: app.ID, Cloud: c.AppCloud, SizeBytes: int64(baseDiskGB+spec.ExtraGB) << 30, CreatedAt: now}
 		vol.Key = vol.ID
 		if err := tx.PutVolume(&vol); err != nil {
+			return err
+		}
+		if err := c.putTurns(tx, app); err != nil {
 			return err
 		}
 		password := randomWord()

@@ -55,6 +55,7 @@ func (c *Core) appOperations() []operation.Definition {
 			{Name: "destroy nodes", Do: c.destroyAppNodes, Timeout: 5 * time.Minute},
 			{Name: "remove from the pool", Do: c.removeFromPool, Timeout: 5 * time.Minute},
 			{Name: "destroy volumes", Do: c.destroyVolumes, Timeout: 5 * time.Minute},
+			{Name: "destroy snapshots", Do: c.destroySnapshots, Timeout: 10 * time.Minute},
 			{Name: "drop releases", Do: c.dropReleases, Timeout: time.Minute},
 			{Name: "release address", Do: c.releaseAddress},
 			{Name: "forget app", Do: c.forgetApp},
@@ -186,6 +187,11 @@ func (c *Core) mountVolume(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
+	return c.mountData(ctx, agent, app, vol)
+}
+
+// mountData mounts the volume of an app's data, which may be empty, where everything expects it.
+func (c *Core) mountData(ctx context.Context, agent Agent, app App, vol Volume) error {
 	// A bound directory's unit does not start before its volume is there: at a boot the web server would fail for want of
 	// its sites, and the database would begin an empty one. Units of apps wait by themselves.
 	apps := agentapi.BindMount{Source: "apps", Target: appsBase}
@@ -196,7 +202,7 @@ func (c *Core) mountVolume(ctx context.Context, run *operation.Run) error {
 	if bind, ok := databaseBinds[app.Engine]; ok {
 		params.Binds = append(params.Binds, bind)
 	}
-	_, err = agent.MountVolume(ctx, params)
+	_, err := agent.MountVolume(ctx, params)
 	return classified(err, Internal, ObjVolume, "mount the data volume")
 }
 
@@ -461,30 +467,35 @@ func (c *Core) destroyVolumes(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	for _, vol := range vols {
-		vc, err := c.volumeCloud(vol.Cloud)
-		if err != nil {
-			return err
-		}
-		all, err := vc.Volumes(ctx)
-		if err != nil {
-			return classified(err, Unavailable, ObjVolume, "look for the volume")
-		}
-		for _, cv := range all {
-			if cv.ID != vol.CloudID && (cv.Key == "" || cv.Key != vol.Key) {
-				continue
-			}
-			if err := vc.DetachVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
-				return cloudFailure(err, Unavailable, ObjVolume, "detach the volume")
-			}
-			if err := vc.DestroyVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
-				return cloudFailure(err, Unavailable, ObjVolume, "destroy the volume")
-			}
-		}
-		if err := c.Store.Update(ctx, func(tx Tx) error { return tx.DeleteVolume(vol.ID) }); err != nil && !isNotFound(err) {
+		if err := c.destroyVolume(ctx, vol); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// destroyVolume removes a volume from its cloud and forgets it.
+func (c *Core) destroyVolume(ctx context.Context, vol Volume) error {
+	vc, err := c.volumeCloud(vol.Cloud)
+	if err != nil {
+		return err
+	}
+	all, err := vc.Volumes(ctx)
+	if err != nil {
+		return classified(err, Unavailable, ObjVolume, "look for the volume")
+	}
+	for _, cv := range all {
+		if cv.ID != vol.CloudID && (cv.Key == "" || cv.Key != vol.Key) {
+			continue
+		}
+		if err := vc.DetachVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
+			return cloudFailure(err, Unavailable, ObjVolume, "detach the volume")
+		}
+		if err := vc.DestroyVolume(ctx, cv.ID); err != nil && !isNotFound(err) {
+			return cloudFailure(err, Unavailable, ObjVolume, "destroy the volume")
+		}
+	}
+	return ignoreNotFound(c.Store.Update(ctx, func(tx Tx) error { return tx.DeleteVolume(vol.ID) }))
 }
 
 func (c *Core) forgetApp(ctx context.Context, run *operation.Run) error {

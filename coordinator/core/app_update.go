@@ -32,11 +32,16 @@ type AppUpdate struct {
 	// Keys replace those that let in by the account's keys with these numbers; nil leaves them, and NewKeys come on top.
 	Keys    *[]int64 // keys
 	NewKeys []string // ssh_key: OpenSSH public keys
+	// SnapshotProfile is the id of the new one; 0 is none.
+	SnapshotProfile *int64 // snapshot_profile
 }
+
+// ofVolume says that something changes that the volume's operation does.
+func (u AppUpdate) ofVolume() bool { return u.ExtraGB != nil || u.SnapshotProfile != nil }
 
 // ofNode says that something changes that the node's operation does; an update of nothing is one of the node too.
 func (u AppUpdate) ofNode() bool {
-	return u.Name != nil || u.SizeID != nil || u.Password != nil || u.RootPassword != nil || u.Console != nil || u.Keys != nil || len(u.NewKeys) > 0 || u.ExtraGB == nil
+	return u.Name != nil || u.SizeID != nil || u.Password != nil || u.RootPassword != nil || u.Console != nil || u.Keys != nil || len(u.NewKeys) > 0 || !u.ofVolume()
 }
 
 // AppLogin is how an app's owner gets onto its node. The hash is sealed at rest.
@@ -87,7 +92,7 @@ func (c *Core) updateOperations() []operation.Definition {
 }
 
 // changes are the kinds of operations of which an app has one at a time. Names come and go beside them.
-var changes = []string{OpAppUpdateNode, OpAppUpdateVolume, OpAppRestart, OpAppRenewNode, OpAppRenewVolume}
+var changes = []string{OpAppUpdateNode, OpAppUpdateVolume, OpAppRestart, OpAppRenewNode, OpAppRenewVolume, OpAppRestore}
 
 // idle refuses a change of an app while another one is under way, so that none works with what the other is changing.
 func idle(r Reader, app App) error {
@@ -148,6 +153,18 @@ func (c *Core) checkUpdate(r Reader, app App, u AppUpdate, sizes []Size) (proble
 			bad("quantity", ProblemTooBig, "the disk would be larger than is allowed")
 		case n < app.ExtraGB:
 			bad("quantity", ProblemShrinks, fmt.Sprintf("the disk has %d GB more than its base already, and cannot shrink", app.ExtraGB))
+		}
+	}
+	if u.SnapshotProfile != nil || u.ExtraGB != nil {
+		profile, extra := app.SnapshotProfile, app.ExtraGB
+		if u.SnapshotProfile != nil {
+			profile = *u.SnapshotProfile
+		}
+		if u.ExtraGB != nil {
+			extra = *u.ExtraGB
+		}
+		if found := c.checkProfile(profile, app.BaseDiskGB+max(extra, 0)); len(problems) == 0 || u.SnapshotProfile != nil {
+			problems = append(problems, found...)
 		}
 	}
 	if u.Password != nil && !goodPassword(*u.Password) {
@@ -245,8 +262,11 @@ func (c *Core) updateApp(ctx context.Context, p Principal, num int64, u AppUpdat
 		if u.ofNode() {
 			kinds = append(kinds, OpAppUpdateNode)
 		}
-		if u.ExtraGB != nil {
+		if u.ofVolume() {
 			kinds = append(kinds, OpAppUpdateVolume)
+			ap.Profile = u.SnapshotProfile
+		}
+		if u.ExtraGB != nil {
 			ap.ExtraGB = *u.ExtraGB
 		}
 		ap.Both = len(kinds) > 1
@@ -308,7 +328,8 @@ func (c *Core) changeParams(r Reader, app App) (appParams, error) {
 	}
 	volumes, err := r.Volumes(app.ID)
 	if err == nil && len(volumes) > 0 {
-		ap.VolumeID, ap.VolumeNum = volumes[0].ID, volumes[0].Num
+		i := max(slices.IndexFunc(volumes, func(v Volume) bool { return v.NodeID != "" }), 0) // one that was replaced may be left
+		ap.VolumeID, ap.VolumeNum = volumes[i].ID, volumes[i].Num
 	}
 	return ap, err
 }
@@ -603,9 +624,12 @@ func (c *Core) growFilesystem(ctx context.Context, run *operation.Run) error {
 }
 
 func (c *Core) finishGrowth(ctx context.Context, run *operation.Run) error {
-	return c.changeApp(ctx, run, func(_ Tx, p appParams, app *App) error {
+	return c.changeApp(ctx, run, func(tx Tx, p appParams, app *App) error {
 		app.ExtraGB = max(app.ExtraGB, p.ExtraGB)
-		return nil
+		if p.Profile == nil {
+			return nil
+		}
+		return c.setProfile(tx, app, *p.Profile)
 	})
 }
 

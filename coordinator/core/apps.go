@@ -145,7 +145,8 @@ func (c *Core) CancelOperation(ctx context.Context, p Principal, num int64) erro
 		if err != nil {
 			return err
 		}
-		if op.Status.Final() || op.Kind == OpAppDelete || op.Kind == OpKeyRemove || op.Kind == OpRouteRemove || op.Kind == OpNodeDestroy {
+		if op.Status.Final() || op.Kind == OpAppDelete || op.Kind == OpKeyRemove || op.Kind == OpRouteRemove || op.Kind == OpNodeDestroy ||
+			op.Kind == OpSnapshotDelete || op.Kind == OpAppRestore && op.StepsDone+1 >= op.Steps { // what was there is being destroyed
 			return Errorf(Busy, ObjOperation, "the operation cannot be canceled any more")
 		}
 		if _, err := tx.RequestCancel(op.Subject, op.GroupID); err != nil {

@@ -50,6 +50,9 @@ type Options struct {
 	PoolNodes       int                                   // nodes that apps share; 0 means 2
 	PoolSize        string                                // of each; "" means the first with 1 GiB of memory
 
+	Profiles     []SnapshotProfile // of snapshots; nil: DefaultSnapshotProfiles
+	MaxSnapshots int               // per app, of those that no schedule asked for; 0 means 10
+
 	ServiceKinds []ServiceKind                  // nil: DefaultServiceKinds
 	ServiceZone  string                         // managed services get names below it on the routers; "": none
 	Uptime       func() (string, time.Duration) // names this boot of the machine and how long it is up; nil: of this process
@@ -79,6 +82,12 @@ func New(o Options) *Core {
 	}
 	if o.Types == nil {
 		o.Types = DefaultTypes()
+	}
+	if o.Profiles == nil {
+		o.Profiles = DefaultSnapshotProfiles()
+	}
+	if o.MaxSnapshots == 0 {
+		o.MaxSnapshots = 10
 	}
 	if o.ServiceKinds == nil {
 		o.ServiceKinds = DefaultServiceKinds()
@@ -116,7 +125,7 @@ func (c *Core) AppTypes() []AppType { return c.Types }
 // Definitions are the operations core starts and their steps, for the engine.
 func (c *Core) Definitions() []operation.Definition {
 	return slices.Concat(c.appOperations(), c.updateOperations(), c.routeOperations(), c.certificateOperations(), c.rollOperations(), c.nodeOperations(), c.serviceOperations(),
-		c.applicationOperations(), c.instanceOperations())
+		c.applicationOperations(), c.instanceOperations(), c.snapshotOperations())
 }
 
 func (c *Core) now() time.Time { return c.Clock().UTC().Truncate(time.Microsecond) }

@@ -50,6 +50,7 @@ const (
 	ObjCloud      Object = "cloud"
 	ObjOperation  Object = "operation"
 	ObjVolume     Object = "volume"
+	ObjSnapshot   Object = "snapshot"
 	ObjAllocation Object = "allocation"
 	ObjUnit       Object = "unit"
 	ObjRelease    Object = "release"

@@ -71,6 +71,13 @@ type Reader interface {
 	Volume(id string) (Volume, error)
 	// VolumesMade lists, by ascending Num, the volumes of a cloud that agents of nodes made.
 	VolumesMade(cloud string) ([]Volume, error)
+	Snapshot(id string) (Snapshot, error)
+	SnapshotByNum(num int64) (Snapshot, error)
+	// Snapshots lists by ascending Num those of one account's apps, or of one app; "" means every one.
+	Snapshots(account AccountID, app AppID) ([]Snapshot, error)
+	SnapshotTurns(app AppID) ([]SnapshotTurn, error) // by schedule
+	// DueSnapshots lists the apps that have a turn with DueAt <= at, the one that waits longest first.
+	DueSnapshots(at time.Time) ([]AppID, error)
 	ServiceInstances(app AppID) ([]ServiceInstance, error)
 	Instance(name string) (ServiceInstance, error)
 	InstanceByID(id string) (ServiceInstance, error)
@@ -138,6 +145,8 @@ type Tx interface {
 	PutRoute(*Route) error
 	PutRouteCertificate(*RouteCertificate) error // with its key; an issued one is deleted with its route
 	PutVolume(*Volume) error
+	PutSnapshot(*Snapshot) error
+	PutSnapshotTurn(SnapshotTurn) error // inserts or replaces; it goes with its app
 	PutServiceInstance(*ServiceInstance) error
 	PutOffer(*Offer) error // with exactly its teams
 	PutBinding(*Binding) error
@@ -180,6 +189,8 @@ type Tx interface {
 	DeleteNode(NodeID) error
 	DeleteRoute(id string) error
 	DeleteRouteCertificate(num int64) error
+	DeleteSnapshot(id string) error
+	DeleteSnapshotTurns(app AppID) error
 	DeleteVolume(id string) error
 	DeleteServiceInstance(id string) error
 	DeleteOffer(name string) error

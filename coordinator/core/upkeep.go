@@ -89,15 +89,16 @@ func (c *Core) enqueueRouter(tx Tx, kind string, n Node) error {
 	return tx.Enqueue(&g)
 }
 
-// Run looks after what should be there until ctx ends: a router, payment of the hours of nodes, certificates, and nodes that
-// their cloud reports as stopped (after a reboot of its host, say) are started again. Nodes that their cloud lost are noted.
+// Run looks after what should be there until ctx ends: a router, payment of the hours of nodes, certificates, snapshots that are
+// due, and nodes that their cloud reports as stopped (after a reboot of its host, say) are started again. Nodes that their
+// cloud lost are noted.
 func (c *Core) Run(ctx context.Context) error {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
 	told := ""
 	var certificates time.Time // when they are looked at next
 	for {
-		err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx), c.findLost(ctx), c.ChargeHours(ctx))
+		err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx), c.findLost(ctx), c.ChargeHours(ctx), c.TakeDueSnapshots(ctx))
 		if now := c.now(); !now.Before(certificates) {
 			left, cerr := c.RenewCertificates(ctx)
 			if err = errors.Join(err, cerr); cerr == nil {

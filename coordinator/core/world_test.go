@@ -25,11 +25,13 @@ type world struct {
 	images     []core.Image
 	nodes      map[string]*core.CloudNode
 	volumes    map[string]*core.CloudVolume
-	hosts      map[string]*host // by the address of their node
-	calls      []string         // since the last arm
-	fails      map[int]error    // by the number of the call, from 1
-	loses      map[int]error    // the same, but what the call does is done: the answer is lost
-	refuse     map[string]error // by its name, every time
+	copies     map[string]*core.CloudSnapshot
+	content    map[string]string // of a volume or snapshot, by its id
+	hosts      map[string]*host  // by the address of their node
+	calls      []string          // since the last arm
+	fails      map[int]error     // by the number of the call, from 1
+	loses      map[int]error     // the same, but what the call does is done: the answer is lost
+	refuse     map[string]error  // by its name, every time
 	gates      map[string]chan struct{}
 	waiting    map[string]chan struct{}
 	withoutTLS bool // routers are of a version that takes no certificates
@@ -61,9 +63,9 @@ type host struct {
 func newWorld() *world {
 	w := &world{
 		files:  newFiles(),
-		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true, Resize: true, Grow: true},
+		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true, Resize: true, Grow: true, Snapshots: true},
 		images: []core.Image{{ID: "image-1", Name: "Debian"}},
-		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, hosts: map[string]*host{},
+		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, copies: map[string]*core.CloudSnapshot{}, content: map[string]string{}, hosts: map[string]*host{},
 		refuse: map[string]error{}, gates: map[string]chan struct{}{}, waiting: map[string]chan struct{}{},
 	}
 	return w
@@ -139,13 +141,14 @@ func (w *world) act(ctx context.Context, name string, change func() error) error
 }
 
 var (
-	_ core.Clouds      = (*world)(nil)
-	_ core.VolumeCloud = (*world)(nil)
-	_ core.PowerCloud  = (*world)(nil)
-	_ core.ResizeCloud = (*world)(nil)
-	_ core.GrowCloud   = (*world)(nil)
-	_ core.Agents      = (*world)(nil)
-	_ core.Agent       = agentOf{}
+	_ core.Clouds        = (*world)(nil)
+	_ core.VolumeCloud   = (*world)(nil)
+	_ core.PowerCloud    = (*world)(nil)
+	_ core.ResizeCloud   = (*world)(nil)
+	_ core.GrowCloud     = (*world)(nil)
+	_ core.SnapshotCloud = (*world)(nil)
+	_ core.Agents        = (*world)(nil)
+	_ core.Agent         = agentOf{}
 )
 
 func (w *world) Cloud(name string) (core.Cloud, bool) { return w, name == "default" || name == "mem" }
@@ -312,15 +315,68 @@ func (w *world) AttachVolume(ctx context.Context, volume, node string) (device s
 
 func (w *world) DetachVolume(ctx context.Context, id string) error {
 	return w.act(ctx, "DetachVolume", func() error {
-		if v := w.volumes[id]; v != nil && v.NodeID != "" && w.nodes[v.NodeID] != nil {
+		v := w.volumes[id]
+		if v == nil || v.NodeID == "" {
+			return nil
+		}
+		if n := w.nodes[v.NodeID]; n != nil && w.hosts[n.PrivateIPs[0]].mounted == "/dev/"+id {
 			return core.Errorf(core.Busy, core.ObjVolume, "the volume is mounted")
 		}
+		v.NodeID = ""
 		return nil
 	})
 }
 
 func (w *world) DestroyVolume(ctx context.Context, id string) error {
-	return w.act(ctx, "DestroyVolume", func() error { delete(w.volumes, id); return nil })
+	return w.act(ctx, "DestroyVolume", func() error { delete(w.volumes, id); delete(w.content, id); return nil })
+}
+
+func (w *world) Snapshots(ctx context.Context) (all []core.CloudSnapshot, err error) {
+	err = w.act(ctx, "Snapshots", func() error {
+		for _, s := range w.copies {
+			all = append(all, *s)
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (w *world) SnapshotVolume(ctx context.Context, key, volume string) (s core.CloudSnapshot, err error) {
+	err = w.act(ctx, "SnapshotVolume", func() error {
+		id := "s-" + key
+		if w.copies[id] == nil {
+			v := w.volumes[volume]
+			if v == nil {
+				return core.Errorf(core.NotFound, core.ObjVolume, "no such volume")
+			}
+			w.copies[id] = &core.CloudSnapshot{ID: id, Key: key, VolumeID: volume, SizeBytes: v.SizeBytes, Complete: true}
+			w.content[id] = w.content[volume]
+		}
+		s = *w.copies[id]
+		return nil
+	})
+	return s, err
+}
+
+func (w *world) RestoreSnapshot(ctx context.Context, key, snapshot string, size int64) (v core.CloudVolume, err error) {
+	err = w.act(ctx, "RestoreSnapshot", func() error {
+		s := w.copies[snapshot]
+		if s == nil {
+			return core.Errorf(core.NotFound, core.ObjVolume, "no such snapshot")
+		}
+		id := "v-" + key
+		if w.volumes[id] == nil {
+			w.volumes[id] = &core.CloudVolume{ID: id, Key: key, SizeBytes: max(size, s.SizeBytes)}
+			w.content[id] = w.content[snapshot]
+		}
+		v = *w.volumes[id]
+		return nil
+	})
+	return v, err
+}
+
+func (w *world) DestroySnapshot(ctx context.Context, id string) error {
+	return w.act(ctx, "DestroySnapshot", func() error { delete(w.copies, id); delete(w.content, id); return nil })
 }
 
 // agentOf is the agent of the node that was asked for, found anew at every call.
@@ -346,7 +402,25 @@ func (a agentOf) Hostname(ctx context.Context) (string, error) {
 }
 
 func (a agentOf) MountVolume(ctx context.Context, p agentapi.MountVolumeParams) (m agentapi.VolumeMount, err error) {
-	return m, a.do(ctx, "MountVolume", func(h *host) error { h.mounted = p.Device; return nil })
+	return m, a.do(ctx, "MountVolume", func(h *host) error {
+		v := a.w.volumes[strings.TrimPrefix(p.Device, "/dev/")]
+		switch {
+		case v == nil || a.w.nodes[v.NodeID] == nil || a.w.nodes[v.NodeID].PrivateIPs[0] != a.n.Address:
+			return core.Errorf(core.NotFound, core.ObjVolume, "there is no such device")
+		case h.mounted != "" && h.mounted != p.Device:
+			return core.Errorf(core.Busy, core.ObjVolume, "another device is mounted there")
+		}
+		h.mounted = p.Device
+		return nil
+	})
+}
+
+func (a agentOf) UnmountVolume(ctx context.Context, _ agentapi.UnmountVolumeParams) error {
+	return a.do(ctx, "UnmountVolume", func(h *host) error {
+		h.mounted = ""
+		clear(h.started) // what lives on it
+		return nil
+	})
 }
 
 func (a agentOf) CreateApp(ctx context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -258,7 +259,8 @@ type memCloud struct {
 	mu      sync.Mutex
 	nodes   map[string]core.CloudNode
 	volumes map[string]core.CloudVolume
-	closed  bool // answers nothing
+	closed  bool                          // answers nothing
+	copies  map[string]core.CloudSnapshot // nil: it takes no snapshots
 }
 
 func newMemCloud() *memCloud {
@@ -273,7 +275,7 @@ func (m *memCloud) Cloud(name string) (core.Cloud, bool) {
 func (m *memCloud) Canonical(string) string { return "mem" }
 func (m *memCloud) Names() []string         { return []string{"default", "mem"} }
 func (m *memCloud) Info() core.CloudInfo {
-	return core.CloudInfo{Type: "mem", Name: "Memory", Agents: true, Volumes: true, Resize: true, Grow: true}
+	return core.CloudInfo{Type: "mem", Name: "Memory", Agents: true, Volumes: true, Resize: true, Grow: true, Snapshots: m.copies != nil}
 }
 
 func (m *memCloud) down() error {
@@ -392,6 +394,31 @@ func (m *memCloud) DestroyVolume(_ context.Context, id string) error {
 	return nil
 }
 
+func (m *memCloud) Snapshots(context.Context) ([]core.CloudSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.copies)), nil
+}
+
+func (m *memCloud) SnapshotVolume(_ context.Context, key, volume string) (core.CloudSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := core.CloudSnapshot{ID: key, Key: key, VolumeID: volume, SizeBytes: m.volumes[volume].SizeBytes, Complete: true}
+	m.copies[key] = s
+	return s, nil
+}
+
+func (m *memCloud) RestoreSnapshot(ctx context.Context, key, _ string, size int64) (core.CloudVolume, error) {
+	return m.CreateVolume(ctx, key, size)
+}
+
+func (m *memCloud) DestroySnapshot(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.copies, id)
+	return nil
+}
+
 // agentsOf finds the one agent for every node.
 type agentsOf struct{ *memAgents }
 
@@ -427,6 +454,7 @@ func (a *memAgents) served(host string) bool {
 func (a *memAgents) Hostname(context.Context) (string, error) {
 	return "host", a.result("Hostname")
 }
+func (a *memAgents) UnmountVolume(context.Context, agentapi.UnmountVolumeParams) error { return nil }
 func (a *memAgents) MountVolume(context.Context, agentapi.MountVolumeParams) (agentapi.VolumeMount, error) {
 	return agentapi.VolumeMount{}, a.result("MountVolume")
 }

@@ -125,9 +125,7 @@ func (s *appReader) member(name string, v xmlrpc.Value) bool {
 	case "zone_alter", "override", "fixed":
 		s.boolean(name, v)
 	case "snapshot_profile":
-		if n := s.integer(name, v); n != 0 {
-			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
-		}
+		s.spec.SnapshotProfile = s.integer(name, v)
 	case "keys":
 		s.spec.KeyNums = s.integers(name, v)
 	case "ssh_key":

@@ -49,6 +49,13 @@ type Core interface {
 	Operations(ctx context.Context, p core.Principal, f core.OperationFilter) ([]operation.Record, error)
 	Operation(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
 	CancelOperation(ctx context.Context, p core.Principal, num int64) error
+	SnapshotProfiles() []core.SnapshotProfile
+	SnapshotProfile(id int64) (core.SnapshotProfile, bool)
+	Snapshots(ctx context.Context, p core.Principal) ([]core.AppSnapshot, error)
+	Snapshot(ctx context.Context, p core.Principal, num int64) (core.AppSnapshot, error)
+	CreateSnapshot(ctx context.Context, p core.Principal, app int64) (core.AppSnapshot, operation.Record, error)
+	DeleteSnapshot(ctx context.Context, p core.Principal, num int64) (operation.Record, error)
+	RestoreApp(ctx context.Context, p core.Principal, snapshot int64) (operation.Record, error)
 	AppTypes() []core.AppType
 	Sizes(ctx context.Context) ([]core.Size, error)
 	Locations(ctx context.Context) ([]core.Location, error)

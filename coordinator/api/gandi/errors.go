@@ -115,6 +115,8 @@ var subjectCode = map[subject]code{
 	{core.NotFound, core.ObjLocation}:   {5, 327, 42},
 	{core.NotFound, core.ObjOperation}:  {5, 102, 42},
 	{core.NotFound, core.ObjVolume}:     {5, 304, 42},
+	{core.NotFound, core.ObjSnapshot}:   {5, 304, 42},
+	{core.Busy, core.ObjSnapshot}:       {5, 304, 60},
 	{core.NotFound, core.ObjAccount}:    {5, 300, 40},
 	{core.Exists, core.ObjApp}:          {5, 375, 41},
 	{core.Exists, core.ObjRoute}:        {5, 376, 41},

@@ -85,6 +85,14 @@ func TestEveryStateHasAWord(t *testing.T) {
 	}
 }
 
+func TestEverySnapshotStateHasAWord(t *testing.T) {
+	for _, s := range []core.SnapshotState{core.SnapshotCreating, core.SnapshotReady, core.SnapshotDeleting} {
+		if snapshotStates[s] == "" {
+			t.Errorf("state %q of a snapshot has no word", s)
+		}
+	}
+}
+
 func TestUnclassifiedErrorsTellNothing(t *testing.T) {
 	for _, err := range []error{errors.New("open /var/lib/x: secret"), core.Wrap(core.Internal, "", errors.New("x"), "secret")} {
 		f := faultOf(err)

@@ -30,6 +30,9 @@ var operationTypes = map[string]operationType{
 	core.OpAppRenewNode:    {name: "paas_vm_renew", action: "renew", estimate: time.Second, cancelable: true},
 	core.OpAppRenewVolume:  {name: "paas_disk_renew", action: "renew", estimate: time.Second, disk: true, cancelable: true},
 	core.OpKeyRemove:       {name: "ssh_key_delete", action: "delete", estimate: 2 * time.Second},
+	core.OpSnapshotCreate:  {name: "paas_snapshot_create", action: "create", estimate: 10 * time.Second, cancelable: true},
+	core.OpSnapshotDelete:  {name: "paas_snapshot_delete", action: "delete", estimate: 2 * time.Second},
+	core.OpAppRestore:      {name: "paas_restore", action: "restore", estimate: 20 * time.Second, cancelable: true},
 	core.OpRouteAdd:        {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
 	core.OpRouteRemove:     {name: "rproxy_update", action: "update", estimate: 3 * time.Second},
 	core.OpAppDelete:       {name: "paas_delete", action: "delete", estimate: 20 * time.Second},
@@ -63,6 +66,7 @@ type opParams struct {
 	ExtraGB     int    `json:"extra_gb"`
 	Name        string `json:"name"`
 	Route       string `json:"route"`
+	SnapshotNum int64  `json:"snapshot_num"`
 }
 
 func newOpRow(r operation.Record) (opRow, bool) {
@@ -264,11 +268,14 @@ func writeOperationParams(c *call, o *opRow) {
 	case core.OpAppRenewVolume:
 		fieldResourceID.Int(out, o.params.VolumeNum)
 		fieldDuration.String(out, strconv.Itoa(o.params.Months)+"m")
+	case core.OpSnapshotCreate, core.OpSnapshotDelete, core.OpAppRestore:
+		fieldResourceID.Int(out, o.params.VolumeNum)
+		fieldSnapshotID.Int(out, o.params.SnapshotNum)
 	case core.OpAppCreateRoute:
 		fieldServerID.Int(out, o.params.NodeNum)
 		fieldResourceID.Int(out, o.params.VolumeNum)
 	}
-	if o.kind.action == "create" {
+	if o.kind.action == "create" && o.params.SnapshotNum == 0 {
 		fieldDatacenterID.Int(out, o.params.LocationNum)
 		fieldFixed.Bool(out, false)
 	}

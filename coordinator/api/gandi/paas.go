@@ -163,7 +163,7 @@ func (c *call) writePaas(p *paas) {
 	fieldNeedUpgrade.Bool(out, false)
 	var login [20]byte
 	fieldConsole.Strings(out, string(strconv.AppendInt(login[:0], p.Login, 10)), "@", hostOr(c.d.opts.ConsoleHost, p.App))
-	fieldSnapshotProfile.Nil(out)
+	c.writeProfileOf(p.App)
 }
 
 // hostOr is a configured host name, else the address of the instance's own node. It is "" until the node has one.

@@ -61,8 +61,17 @@ func methodsOffered() []*method {
 			"Ends a virtual host, by its name. Returns one operation at once."},
 		{"paas.vhost.get_dns_entries", (*call).vhostDNSEntries, false, keyAndStruct,
 			"The DNS records that the owner of the name 'vhost' publishes: TXT proves ownership, A and AAAA lead here."},
-		{"paas.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles instances can have; there are none."},
+		{"paas.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles instances can have." + listHelp},
 		{"paas.snapshotprofile.count", (*call).snapshotProfileCount, false, countOf, "How many snapshot profiles there are."},
+		{"paas.snapshot.list", (*call).snapshotList, false, listOf, "The snapshots of the account's instances." + listHelp},
+		{"paas.snapshot.count", (*call).snapshotCount, false, countOf, "How many snapshots paas.snapshot.list has, over all pages."},
+		{"paas.snapshot.info", (*call).snapshotInfo, false, infoByID, "One snapshot, by its id."},
+		{"paas.snapshot.create", (*call).snapshotCreate, false, infoByID,
+			"Takes a snapshot of the disk of the PaaS instance with this id. It stays until it is deleted. Returns one operation at once."},
+		{"paas.snapshot.delete", (*call).snapshotDelete, false, infoByID, "Deletes a snapshot, by its id. Returns one operation at once."},
+		{"paas.snapshot.restore", (*call).snapshotRestore, false, infoByID,
+			"Brings an instance's disk, files and databases, back to what it was in the snapshot with this id. What was written since is lost. " +
+				"Returns one operation at once."},
 
 		{"operation.list", (*call).operationList, false, listOf, "The operations of the account." + listHelp},
 		{"operation.count", (*call).operationCount, false, countOf, "How many operations operation.list has, over all pages."},
@@ -85,7 +94,7 @@ func methodsOffered() []*method {
 		{"hosting.metric.query", (*call).metricQuery, false, []signature{{"array", "string", "struct"}},
 			"What instances used over time: series of points. The struct has query, resource_id, resource_type 'paas', start, end and optionally sampler."},
 		{"hosting.rating.list", (*call).ratingList, false, listOf, "What the account's resources cost; nothing is charged."},
-		{"hosting.snapshotprofile.list", (*call).snapshotProfileList, false, listOf, "The snapshot profiles of disks; there are none."},
+		{"hosting.snapshotprofile.list", (*call).diskProfileList, false, listOf, "The snapshot profiles of disks; there are none."},
 		{"contact.balance", (*call).contactBalance, false, keyOnlyStruct, "The prepaid balance; nothing is charged."},
 		{"cert.hosted.list", (*call).certHostedList, false, listOf, "The certificates hosted for the account's virtual hosts; there are none."},
 

@@ -29,12 +29,11 @@ func (s *updateReader) member(name string, v xmlrpc.Value) bool {
 	case "upgrade": // every instance has the newest image that there is for it
 		s.boolean(name, v)
 	case "snapshot_profile":
-		if text, ok := v.AsString(); ok && text == "" { // none any more
-			return true
+		var profile int64
+		if text, ok := v.AsString(); !ok || text != "" { // which means none any more
+			profile = s.integer(name, v)
 		}
-		if n := s.integer(name, v); n != 0 {
-			s.bad(name, core.ProblemNotFound, "Snapshot profile '%d' doesn't exist.", n)
-		}
+		s.update.SnapshotProfile = &profile
 	case "keys":
 		s.update.Keys = new(s.integers(name, v))
 	case "ssh_key":

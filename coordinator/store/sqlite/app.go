@@ -20,17 +20,18 @@ const (
 	appCount     = `SELECT count(*) FROM app WHERE account_id = ?`
 	appCountAll  = `SELECT count(*) FROM app`
 	appColumns   = `num, id, account_id, name, platform, engine, size_id, location_id, cloud, state, login, base_disk_gb, extra_gb, starts_at, ends_at, created_at,
-		placement, unit_count, release, deploys, memory_mb, swap_mb, halted`
+		placement, unit_count, release, deploys, memory_mb, swap_mb, halted, snapshot_profile`
 	appsByNums   = `SELECT ` + appColumns + ` FROM app WHERE num IN (SELECT value FROM json_each(?))`
 	nodesOfApps  = nodeSelect + ` WHERE n.app_id IN (SELECT value FROM json_each(?)) ORDER BY n.app_id, n.num`
 	unitsOfApps  = unitSelect + ` WHERE u.app_id IN (SELECT value FROM json_each(?)) ORDER BY u.app_id, u.num`
 	routesOfApps = `SELECT ` + routeColumns + ` FROM route r WHERE r.app_id IN (SELECT value FROM json_each(?)) ORDER BY r.app_id, r.num`
 	appInsert    = `INSERT INTO app (id, account_id, name, platform, engine, size_id, location_id, cloud, state, login,
-		base_disk_gb, extra_gb, starts_at, ends_at, created_at, placement, unit_count, release, deploys, memory_mb, swap_mb, halted)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		base_disk_gb, extra_gb, starts_at, ends_at, created_at, placement, unit_count, release, deploys, memory_mb, swap_mb, halted, snapshot_profile)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	appUpdate = `UPDATE app SET revision = revision + 1, id = ?, account_id = ?, name = ?, platform = ?, engine = ?,
 		size_id = ?, location_id = ?, cloud = ?, state = ?, login = ?, base_disk_gb = ?, extra_gb = ?, starts_at = ?,
-		ends_at = ?, created_at = ?, placement = ?, unit_count = ?, release = ?, deploys = ?, memory_mb = ?, swap_mb = ?, halted = ?
+		ends_at = ?, created_at = ?, placement = ?, unit_count = ?, release = ?, deploys = ?, memory_mb = ?, swap_mb = ?, halted = ?,
+		snapshot_profile = ?
 		WHERE num = ?`
 )
 
@@ -46,7 +47,7 @@ func scanApp(_ *tx, row scanner, a *core.App) error {
 		(*text)(&a.Engine), (*text)(&a.SizeID), (*text)(&a.LocationID), (*text)(&a.Cloud), (*text)(&a.State),
 		(*number)(&a.Login), (*count)(&a.BaseDiskGB), (*count)(&a.ExtraGB), (*micros)(&a.StartsAt), (*micros)(&a.EndsAt),
 		(*micros)(&a.CreatedAt), (*text)(&a.Placement), (*count)(&a.UnitCount), (*count)(&a.Release), (*count)(&a.Deploys),
-		(*count)(&a.MemoryMB), (*count)(&a.SwapMB), (*flag)(&a.Halted))
+		(*count)(&a.MemoryMB), (*count)(&a.SwapMB), (*flag)(&a.Halted), (*number)(&a.SnapshotProfile))
 }
 
 func scanCount(_ *tx, row scanner, n *int64) error { return row.Scan((*number)(n)) }
@@ -207,7 +208,7 @@ func (t *tx) PutApp(a *core.App) error {
 	return t.put(core.ObjApp, &a.Num, appInsert, appUpdate, string(a.ID), string(a.AccountID), a.Name, a.Platform, a.Engine,
 		a.SizeID, a.LocationID, a.Cloud, string(a.State), a.Login, a.BaseDiskGB, a.ExtraGB, timeValue(a.StartsAt),
 		timeValue(a.EndsAt), timeValue(a.CreatedAt), string(a.Placement), int64(a.UnitCount),
-		int64(a.Release), int64(a.Deploys), int64(a.MemoryMB), int64(a.SwapMB), flagValue(a.Halted))
+		int64(a.Release), int64(a.Deploys), int64(a.MemoryMB), int64(a.SwapMB), flagValue(a.Halted), a.SnapshotProfile)
 }
 
 func (t *tx) DeleteApp(id core.AppID) error {

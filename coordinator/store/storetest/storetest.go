@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		{"apps are listed in pages", testPages},
 		{"nodes are filtered", testNodes},
 		{"routes, volumes, service instances", testParts},
+		{"snapshots and their turns belong to an app", testSnapshots},
 		{"allocations are one per node of a cloud", testAllocations},
 		{"units belong to an app and vanish with it", testUnits},
 		{"releases are numbered per app", testReleases},
