@@ -41,7 +41,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 		systemOptions.Messages, postgresqlOptions.Messages = far.messages, far.messages
 	}
 	apacheHandler, nginxHandler := apache.New(apacheOptions), nginx.New(nginxOptions)
-	mysqlHandler, postgresqlHandler := mysql.New(mysql.Options{Host: h}), postgresql.New(postgresqlOptions)
+	mysqlHandler, postgresqlHandler := mysql.New(mysql.Options{Host: h, StateDir: c.StateDir}), postgresql.New(postgresqlOptions)
 	serviceOptions.Reconfigure = map[string]handlers.Method{
 		"app": apacheHandler.Methods()["reconfigure"],
 		"www": nginxHandler.Methods()["reconfigure"],

@@ -49,6 +49,31 @@ type CreateDatabaseUserParams struct {
 	Remote   bool   `json:"remote,omitempty"`        // may connect from other machines
 }
 
+// DumpDatabaseParams are the parameters of mysql.dump_database: write the database as SQL text, tables of one moment and
+// what belongs to them, to Target. Loaded into an empty database it makes the same one.
+//
+// Result:  null
+// Errors:  not_found (no such database), unavailable (the blob cannot be reached)
+// Limits:  512 MiB
+// Source:  spec director 5.3 (sqldump)
+type DumpDatabaseParams struct {
+	Name   string `json:"name" rpc:"required"`
+	Target Blob   `json:"target"` // PUT
+}
+
+// LoadDumpParams are the parameters of mysql.load_dump: run the SQL text of Source on a database, as a user who may do
+// nothing outside of it. What ran before a statement failed stays.
+//
+// Result:  null
+// Errors:  not_found (no such database), invalid (LoadError: what the server said of a statement), unavailable (the blob
+// cannot be reached)
+// Limits:  512 MiB, 30 min
+// Source:  spec director 5.3 (load_dump)
+type LoadDumpParams struct {
+	Name   string `json:"name" rpc:"required"`
+	Source Blob   `json:"source"`
+}
+
 // DropDatabaseUserParams are the parameters of drop_user. A user that is not there is no error. Its open connections are
 // ended (mysql: they are not), its tables stay with their database. Result null.
 type DropDatabaseUserParams struct {

@@ -194,6 +194,12 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 			return nil, c.MySQL().CreateDatabase(ctx, agentapi.CreateDatabaseParams{Name: "d"})
 		}},
 		{"/mysql", "drop_database", `{"name":"d"}`, nil, func() (any, error) { return nil, c.MySQL().DropDatabase(ctx, "d") }},
+		{"/mysql", "dump_database", `{"name":"d","target":{"url":"http://h","token":"t"}}`, nil, func() (any, error) {
+			return nil, c.MySQL().DumpDatabase(ctx, agentapi.DumpDatabaseParams{Name: "d", Target: agentapi.Blob{URL: "http://h", Token: "t"}})
+		}},
+		{"/mysql", "load_dump", `{"name":"d","source":{"url":"http://h","token":"t"}}`, nil, func() (any, error) {
+			return nil, c.MySQL().LoadDump(ctx, agentapi.LoadDumpParams{Name: "d", Source: agentapi.Blob{URL: "http://h", Token: "t"}})
+		}},
 		{"/mysql", "list_databases", "{}", []string{"d"}, func() (any, error) { return c.MySQL().ListDatabases(ctx) }},
 		{"/mysql", "create_user", `{"name":"u","password":"hunter2"}`, nil, func() (any, error) {
 			return nil, c.MySQL().CreateUser(ctx, agentapi.CreateDatabaseUserParams{Name: "u", Password: "hunter2"})

@@ -26,6 +26,16 @@ func (d Database) DropDatabase(ctx context.Context, name string) error {
 	return d.verb(ctx, "drop_database", agentapi.NameParams{Name: name})
 }
 
+// DumpDatabase writes a database as SQL text to a blob (mysql).
+func (d Database) DumpDatabase(ctx context.Context, p agentapi.DumpDatabaseParams) error {
+	return d.verb(ctx, "dump_database", p)
+}
+
+// LoadDump runs the SQL text of a blob on a database (mysql).
+func (d Database) LoadDump(ctx context.Context, p agentapi.LoadDumpParams) error {
+	return d.verb(ctx, "load_dump", p)
+}
+
 // ListDatabases names the databases, without the server's own.
 func (d Database) ListDatabases(ctx context.Context) ([]string, error) {
 	return invoke[[]string](ctx, d.client, d.namespace, "list_databases", nil)

@@ -153,6 +153,16 @@ func (a *agent) DropDatabase(ctx context.Context, engine, name string) error {
 	})
 }
 
+func (a *agent) DumpDatabase(ctx context.Context, engine string, p agentapi.DumpDatabaseParams) error {
+	return run(ctx, a, engine+".dump_database", forBuild, func(ctx context.Context) error {
+		return a.client.Database(engine).DumpDatabase(ctx, p)
+	})
+}
+
+func (a *agent) LoadDump(ctx context.Context, engine string, p agentapi.LoadDumpParams) error {
+	return run(ctx, a, engine+".load_dump", forBuild, func(ctx context.Context) error { return a.client.Database(engine).LoadDump(ctx, p) })
+}
+
 func (a *agent) CreateDatabaseUser(ctx context.Context, engine string, p agentapi.CreateDatabaseUserParams) error {
 	return run(ctx, a, engine+".create_user", forChange, func(ctx context.Context) error {
 		return a.client.Database(engine).CreateUser(ctx, p)

@@ -94,9 +94,10 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 		"system": {"get_hostname": ok("system.get_hostname", "web-1")},
 		"deploy": {"mount_volume": ok("deploy.mount_volume", map[string]any{"device": "/dev/x", "size_bytes": 5}),
 			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil), "put_release": ok("deploy.put_release", nil)},
-		"apache":     {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
-		"nginx":      {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
-		"mysql":      {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil), "reset_password": ok("mysql.reset_password", "secret")},
+		"apache": {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
+		"nginx":  {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
+		"mysql": {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil),
+			"dump_database": ok("mysql.dump_database", nil), "load_dump": ok("mysql.load_dump", nil), "reset_password": ok("mysql.reset_password", "secret")},
 		"postgresql": {"drop_database": ok("postgresql.drop_database", nil)},
 		"mongodb":    {"drop_user": ok("mongodb.drop_user", nil)},
 	})
@@ -122,6 +123,10 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 		"mysql.create_database": func() (any, error) {
 			return nil, a.CreateDatabase(ctx, "mysql", agentapi.CreateDatabaseParams{Name: "d"})
 		},
+		"mysql.dump_database": func() (any, error) {
+			return nil, a.DumpDatabase(ctx, "mysql", agentapi.DumpDatabaseParams{Name: "d"})
+		},
+		"mysql.load_dump":          func() (any, error) { return nil, a.LoadDump(ctx, "mysql", agentapi.LoadDumpParams{Name: "d"}) },
 		"postgresql.drop_database": func() (any, error) { return nil, a.DropDatabase(ctx, "postgresql", "d") },
 		"mongodb.drop_user": func() (any, error) {
 			return nil, a.DropDatabaseUser(ctx, "mongodb", agentapi.DropDatabaseUserParams{Name: "u", Database: "d"})

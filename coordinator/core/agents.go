@@ -31,10 +31,17 @@ type Agent interface {
 	CreateDatabaseUser(ctx context.Context, engine string, p agentapi.CreateDatabaseUserParams) error
 	DropDatabaseUser(ctx context.Context, engine string, p agentapi.DropDatabaseUserParams) error
 	ResetDatabasePassword(ctx context.Context, engine string, p agentapi.ResetPasswordParams) error
+	DumpAgent
 	UnitAgent
 	MeterAgent
 	// Call sends any method; for people at a terminal.
 	Call(ctx context.Context, method string, params, result any) error
+}
+
+// DumpAgent writes databases as text, and reads them. engine is agentapi.EngineMySQL.
+type DumpAgent interface {
+	DumpDatabase(ctx context.Context, engine string, p agentapi.DumpDatabaseParams) error
+	LoadDump(ctx context.Context, engine string, p agentapi.LoadDumpParams) error
 }
 
 // Agents finds the agent of a node.

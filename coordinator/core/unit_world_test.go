@@ -37,15 +37,19 @@ func (f *memFiles) Put(_ context.Context, r io.Reader) (string, int64, error) {
 	return name, int64(len(data)), err
 }
 
-func (f *memFiles) Open(sum string) (io.ReadCloser, error) {
+func (f *memFiles) Open(sum string) (io.ReadSeekCloser, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	data, ok := f.files[sum]
 	if !ok {
 		return nil, core.Errorf(core.NotFound, core.ObjRelease, "no such file")
 	}
-	return io.NopCloser(bytes.NewReader(data)), nil
+	return whole{bytes.NewReader(data)}, nil
 }
+
+type whole struct{ *bytes.Reader }
+
+func (whole) Close() error { return nil }
 
 func (f *memFiles) Lend(_ core.Node, sum string) (agentapi.Blob, error) {
 	_, err := f.Open(sum)

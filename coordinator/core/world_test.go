@@ -381,11 +381,12 @@ func (w *world) DestroySnapshot(ctx context.Context, id string) error {
 
 // agentOf is the agent of the node that was asked for, found anew at every call.
 type agentOf struct {
-	w *world
-	n core.Node
+	core.DumpAgent // nil: what no operation calls
+	w              *world
+	n              core.Node
 }
 
-func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w, n}, nil }
+func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w: w, n: n}, nil }
 
 func (a agentOf) do(ctx context.Context, name string, change func(*host) error) error {
 	return a.w.act(ctx, name, func() error {

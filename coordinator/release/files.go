@@ -59,7 +59,26 @@ func Open(o Options) (*Files, error) {
 			return nil, err
 		}
 	}
-	return f, nil
+	return f, f.forget()
+}
+
+// forget removes what was written under names of core.TemporaryFile: whoever waited for it is gone.
+func (f *Files) forget() error {
+	names, err := filepath.Glob(f.path("accepted", core.TemporaryFile+"*"))
+	for _, name := range names {
+		sum, rerr := os.ReadFile(name)
+		if err = errors.Join(err, rerr); rerr == nil {
+			err = errors.Join(err, f.Delete(string(sum)), removed(name))
+		}
+	}
+	return err
+}
+
+func removed(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 var (
@@ -117,7 +136,7 @@ func stored(err error) error {
 }
 
 // Open implements core.Files.
-func (f *Files) Open(sum string) (io.ReadCloser, error) { return f.open(sum) }
+func (f *Files) Open(sum string) (io.ReadSeekCloser, error) { return f.open(sum) }
 
 func (f *Files) open(sum string) (*os.File, error) {
 	path, err := f.file(sum)

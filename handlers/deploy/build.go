@@ -19,6 +19,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/operation"
+	"github.com/reeve-paas/reeve/handlers/blob"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -40,9 +41,7 @@ func (s *Service) BuildRelease(ctx context.Context, p agentapi.BuildReleaseParam
 	if p.Release < 1 {
 		return nil, invalid("a release number is 1 or more, not %d", p.Release)
 	}
-	_, err := blobClient(p.Source)
-	_, err2 := blobClient(p.Target)
-	if err := errors.Join(err, err2, checkUnitEnv(p.Env)); err != nil {
+	if err := errors.Join(blob.Check(p.Source), blob.Check(p.Target), checkUnitEnv(p.Env)); err != nil {
 		return nil, err
 	}
 	a, err := s.load(p.App)
@@ -115,7 +114,7 @@ func (s *Service) build(ctx context.Context, a app, p agentapi.BuildReleaseParam
 	if result.SHA256, result.SizeBytes, err = packInto(ctx, root, file, defaultLimits); err != nil {
 		return result, err
 	}
-	return result, storeBlob(ctx, p.Target, file, result.SizeBytes)
+	return result, blob.Store(ctx, p.Target, file, result.SizeBytes)
 }
 
 // runBuild runs the platform's build and the source's own hooks.

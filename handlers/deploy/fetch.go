@@ -10,6 +10,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/blob"
 )
 
 // fetched is where a release lies until it is whole.
@@ -20,10 +21,10 @@ func (s *Service) FetchRelease(ctx context.Context, p agentapi.FetchReleaseParam
 	if p.Release < 1 {
 		return handlers.Null{}, invalid("a release number is 1 or more, not %d", p.Release)
 	}
-	if !sha256Hex.MatchString(p.Source.SHA256) {
+	if !blob.SHA256.MatchString(p.Source.SHA256) {
 		return handlers.Null{}, invalid("a release is fetched by its sha256")
 	}
-	if _, err := blobClient(p.Source); err != nil {
+	if err := blob.Check(p.Source); err != nil {
 		return handlers.Null{}, err
 	}
 	_, unlock, err := s.locks.take(ctx, p.App+"/"+strconv.Itoa(p.Release), false)
@@ -96,7 +97,7 @@ func (s *Service) fetchInto(ctx context.Context, b agentapi.Blob, tmp, tree stri
 		return err
 	}
 	defer file.Close()
-	if _, err := fetchBlob(ctx, b, file); err != nil {
+	if _, err := blob.Fetch(ctx, b, file); err != nil {
 		return err
 	}
 	root, err := s.host.OpenRoot(tree)

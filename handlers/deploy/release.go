@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/blob"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -77,10 +78,10 @@ func (s *Service) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) (
 	case p.Source == nil:
 		sum := sha256.Sum256(p.Archive)
 		return s.putRelease(ctx, p.App, p.Release, hex.EncodeToString(sum[:]), bytes.NewReader(p.Archive))
-	case !sha256Hex.MatchString(p.Source.SHA256):
+	case !blob.SHA256.MatchString(p.Source.SHA256):
 		return agentapi.AppPaths{}, invalid("a release is fetched by its sha256")
 	}
-	if _, err := blobClient(*p.Source); err != nil {
+	if err := blob.Check(*p.Source); err != nil {
 		return agentapi.AppPaths{}, err
 	}
 	_, unlock, err := s.locks.take(ctx, p.App+"/"+strconv.Itoa(p.Release), false)
@@ -109,7 +110,7 @@ func (s *Service) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) (
 		return agentapi.AppPaths{}, err
 	}
 	defer file.Close()
-	if _, err := fetchBlob(ctx, *p.Source, file); err != nil {
+	if _, err := blob.Fetch(ctx, *p.Source, file); err != nil {
 		return agentapi.AppPaths{}, err
 	}
 	return s.putRelease(ctx, p.App, p.Release, p.Source.SHA256, file)

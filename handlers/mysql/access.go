@@ -143,10 +143,14 @@ func (l *listening) rollback(ctx context.Context) {
 	}
 }
 
-// Start implements handlers.Starter: it takes back the change of files that a killed agent left unconfirmed.
+// Start implements handlers.Starter: it takes back the change of files that a killed agent left unconfirmed, and removes the
+// dumps that it left on their way.
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.host.RemoveAll(s.dumpDir); err != nil {
+		return err
+	}
 	if !s.host.Exists(s.host.Layout().MySQLConfDir) {
 		return nil
 	}

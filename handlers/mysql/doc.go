@@ -1,6 +1,7 @@
 // Package mysql drives the host's MariaDB server: namespaces mysql, mysql2 and mariadb.
 //
 //	create_database drop_database list_databases            one file: database.go
+//	dump_database load_dump                                 dump.go
 //	create_user drop_user list_users reset_password         user.go
 //	start_service stop_service restart_service reload_service get_service_status    service.go
 //
@@ -17,5 +18,8 @@
 // A user who may come from other machines makes the server listen on every address (access.go): a file of ours among its
 // drop-ins, tested by the server's own program, and a restart, which is undone when anything fails.
 //
-// Host paths touched: zz-reeve.cnf and .reeve-staging in the directory of drop-ins. Tested with MariaDB 10.11.
+// A dump that is loaded is its owner's text. A user of the server made for it, who has that database and nothing else, runs
+// it through the server's own client, which runs as nobody.
+//
+// Host paths touched: mysql in the agent's state directory, zz-reeve.cnf and .reeve-staging in the directory of drop-ins. Tested with MariaDB 10.11.
 package mysql

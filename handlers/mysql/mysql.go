@@ -1,8 +1,10 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"path"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 type Options struct {
 	Host         *host.Host
 	StartTimeout time.Duration // how long a started server may take to answer; 0 means 60 s
+	StateDir     string        // the agent's state directory; "" means /var/lib/reeve-agent
 }
 
 // Service is the MariaDB server of this host. Its methods may be called from any goroutine.
@@ -22,14 +25,17 @@ type Service struct {
 	host         *host.Host
 	log          *slog.Logger
 	startTimeout time.Duration
+	dumpDir      string // of dumps on their way; root's alone
 	connector    connectorFunc
 
-	mu sync.Mutex // one change to the server at a time
+	mu     sync.Mutex // one change to the server at a time
+	loadMu sync.Mutex // one dump is loaded at a time
 }
 
 // New builds a Service. It does not connect.
 func New(o Options) *Service {
-	s := &Service{host: o.Host, log: o.Host.Log().With("handler", "mysql"), startTimeout: o.StartTimeout}
+	s := &Service{host: o.Host, log: o.Host.Log().With("handler", "mysql"), startTimeout: o.StartTimeout,
+		dumpDir: path.Join(cmp.Or(o.StateDir, "/var/lib/reeve-agent"), "mysql")}
 	if s.startTimeout == 0 {
 		s.startTimeout = time.Minute
 	}
@@ -46,6 +52,9 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"create_database": handlers.Func("create_database", s.CreateDatabase),
 		"drop_database":   handlers.Func("drop_database", s.DropDatabase),
 		"list_databases":  handlers.Reader("list_databases", s.ListDatabases),
+
+		"dump_database": handlers.Func("dump_database", s.DumpDatabase),
+		"load_dump":     handlers.Func("load_dump", s.LoadDump),
 
 		"create_user":    handlers.Func("create_user", s.CreateUser),
 		"drop_user":      handlers.Func("drop_user", s.DropUser),

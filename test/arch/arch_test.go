@@ -113,8 +113,9 @@ var rules = []rule{
 	{in("handlers/host"), only("systemd", "agent/agentapi", "handlers/host"), "the door to the host knows no service"},
 	{is("handlers"), only("agent/agentapi"), "the contract of handlers knows no handler"},
 	{in("handlers/web"), only("handlers", "agent/agentapi", "agent/operation"), "what apache and nginx share knows neither of them"},
+	{is("handlers/blob"), only("agent/agentapi"), "a blob is fetched for whoever has a file to write it to"},
 	{child("handlers"), func(importer, i string) bool {
-		return i == "handlers" || i == "handlers/host" || i == "handlers/web" || i == "agent/agentapi" || i == "agent/operation" || under(i, importer)
+		return i == "handlers" || i == "handlers/host" || i == "handlers/blob" || i == "handlers/web" || i == "agent/agentapi" || i == "agent/operation" || under(i, importer)
 	}, "a handler knows its own service; two that need the same thing get it from host"},
 	{in("agent/agentclient", "agent/rpcserver"), only("agent/agentapi", "agent/internal", "crypto"), "the wire is handed its methods; it never reaches for a handler"},
 	{in("agent/queryenv", "agent/message"), only("agent/agentapi", "crypto"), "what the agent asks and tells its coordinator needs no handler"},
@@ -151,7 +152,7 @@ var doors = []struct {
 	{"database/sql", []string{"coordinator/store", "coordinator/operation", "handlers/mysql", "handlers/postgresql", "test"}, "SQL lives in the store, and in the handlers of databases"},
 	{"go.mongodb.org/mongo-driver", []string{"handlers/mongodb", "test"}, "the driver is large, and one place speaks to MongoDB"},
 	{"modernc.org/sqlite", []string{"coordinator/store"}, "SQL lives in the store"},
-	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator/broker", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/web", "handlers/storage", "handlers/deploy"}, "core and the engine know no HTTP"},
+	{"net/http", []string{"agent", "coordinator/api", "coordinator/agents", "coordinator/release", "coordinator/broker", "coordinator", "test", "handlers/system", "handlers/apache", "handlers/nginx", "handlers/web", "handlers/storage", "handlers/deploy", "handlers/blob"}, "core and the engine know no HTTP"},
 }
 
 func TestDoors(t *testing.T) {

@@ -47,6 +47,8 @@ type Core interface {
 	CodeVersions(ctx context.Context, p core.Principal, num int64) ([]core.CodeVersion, error)
 	OpenCode(ctx context.Context, p core.Principal, num, version int64) (core.CodeVersion, io.ReadCloser, error)
 	DeleteCode(ctx context.Context, p core.Principal, num, version int64) error
+	DumpService(ctx context.Context, p core.Principal, num int64) (text io.ReadCloser, size int64, err error)
+	LoadDump(ctx context.Context, p core.Principal, num int64, text io.Reader) error
 	ServiceEvents(ctx context.Context, p core.Principal, num int64) ([]core.ServiceEvent, error)
 	ServiceLog(ctx context.Context, p core.Principal, num int64) (string, error)
 	SetServicePassword(ctx context.Context, p core.Principal, num int64, user string, password core.Secret) error

@@ -45,9 +45,12 @@ var managerMethods = []managerMethod{
 	{"delete_code_version", byPost, (*managerCall).deleteCodeVersion, []string{"codeVersionId"}},
 	{"update_php_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId", "phpconf"}},
 	{"update_java_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}},
+	{"enable_code", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}},
 	{"get_configuration", byGet, (*managerCall).getConfiguration, nil},
 
 	{"set_password", byPost, (*managerCall).setPassword, []string{"user", "password"}},
+	{"load_dump", byUpload, (*managerCall).loadDump, nil},
+	{"sqldump", byGet, (*managerCall).sqlDump, nil},
 
 	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}},
 	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}},

@@ -196,3 +196,17 @@ func (c *managerCall) checkProcess() (any, error) { return struct{}{}, nil }
 func (c *managerCall) setPassword() (any, error) {
 	return struct{}{}, c.m.o.Core.SetServicePassword(c.ctx(), c.caller, c.num, c.text("user"), core.Secret(c.text("password")))
 }
+
+func (c *managerCall) loadDump() (any, error) {
+	f, _, err := c.file("mysqldump_file")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return struct{}{}, c.m.o.Core.LoadDump(c.ctx(), c.caller, c.num, f)
+}
+
+func (c *managerCall) sqlDump() (any, error) {
+	text, size, err := c.m.o.Core.DumpService(c.ctx(), c.caller, c.num)
+	return rawFile{"mysqldump.sql", size, text}, err
+}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
@@ -385,6 +386,37 @@ func TestMySQLManager(t *testing.T) {
 	b.wantRefusal("another user", set("root", "a good password"), "mysqldb")
 	b.wantRefusal("a short one", set("mysqldb", "short"), "password")
 	b.wantRefusal("code", b.uploadCode(u, record, "x.tar.gz", targz(t, "a", "b")), "no code")
+	t.Run("a dump is loaded, and comes back as text", func(t *testing.T) {
+		load := func(text string) answer {
+			body, kind := multipartFile("mysqldump_file", "dump.sql", []byte(text), "method", "load_dump")
+			r, err := http.NewRequest("POST", b.managerURL(record), bytes.NewReader(body))
+			b.must(err)
+			r.Header.Set("Content-Type", kind)
+			return b.do(u.cert, r)
+		}
+		text := "CREATE TABLE t (n INT);\n" + strings.Repeat("-- more than a form may have\n", 100_000)
+		b.want("load_dump", string(load(text).body), `{"result":{},"error":null,"id":null}`)
+		got := b.manage(u.cert, record, "GET", "sqldump", nil)
+		if string(got.body) != text || got.header.Get("Content-Disposition") != `attachement; filename="mysqldump.sql"` {
+			t.Errorf("got %d bytes, %v", len(got.body), got.header)
+		}
+		b.cloud.failOnce("LoadDump", agentapi.Errorf(agentapi.KindInvalid, "LoadError", "ERROR 1064 at line 1"))
+		b.wantRefusal("bad SQL", load("nonsense"), "ERROR 1064 at line 1")
+		body, kind := multipartFile("other", "dump.sql", nil, "method", "load_dump")
+		r, err := http.NewRequest("POST", b.managerURL(record), bytes.NewReader(body))
+		b.must(err)
+		r.Header.Set("Content-Type", kind)
+		b.wantRefusal("no file", b.do(u.cert, r), "mysqldump_file")
+		if left, _ := filepath.Glob(filepath.Join(b.dir, "files", "*", "*")); len(left) > 0 {
+			t.Errorf("the dumps %q are left", left)
+		}
+		b.result(b.manage(u.cert, record, "POST", "shutdown", nil))
+		b.until("STOPPED", func() bool { return b.state(u, record) == "STOPPED" })
+		b.wantRefusal("when it is stopped", b.manage(u.cert, record, "GET", "sqldump", nil), "STOPPED")
+		b.wantRefusal("when it is stopped", load(text), "STOPPED")
+		php := b.start(u, "php")
+		b.wantRefusal("a php service", b.manage(u.cert, php, "GET", "sqldump", nil), "no database")
+	})
 	if strings.Contains(b.log.String(), "a good password") {
 		t.Error("the log has the password")
 	}

@@ -491,6 +491,10 @@ func (a *memAgents) CreateDatabase(context.Context, string, agentapi.CreateDatab
 	return a.result("CreateDatabase")
 }
 func (a *memAgents) DropDatabase(context.Context, string, string) error { return nil }
+func (a *memAgents) DumpDatabase(context.Context, string, agentapi.DumpDatabaseParams) error {
+	return nil
+}
+func (a *memAgents) LoadDump(context.Context, string, agentapi.LoadDumpParams) error { return nil }
 func (a *memAgents) CreateDatabaseUser(context.Context, string, agentapi.CreateDatabaseUserParams) error {
 	return nil
 }

@@ -176,15 +176,20 @@ func (w *world) keep(data []byte) string {
 	w.files[name] = data
 	return name
 }
-func (w *world) Open(sum string) (io.ReadCloser, error) {
+func (w *world) Open(sum string) (io.ReadSeekCloser, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	data, ok := w.files[sum]
 	if !ok {
 		return nil, core.Errorf(core.NotFound, core.ObjRelease, "no such file")
 	}
-	return io.NopCloser(bytes.NewReader(data)), nil
+	return whole{bytes.NewReader(data)}, nil
 }
+
+type whole struct{ *bytes.Reader }
+
+func (whole) Close() error { return nil }
+
 func (w *world) Lend(_ core.Node, sum string) (agentapi.Blob, error) {
 	_, err := w.Open(sum)
 	return agentapi.Blob{URL: "mem:" + sum, SHA256: sum}, err

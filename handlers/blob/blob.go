@@ -1,4 +1,5 @@
-package deploy
+// Package blob fetches and writes the files that a coordinator lends to its hosts.
+package blob
 
 import (
 	"context"
@@ -26,7 +27,16 @@ const (
 	blobTries   = 3
 )
 
-var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// SHA256 matches a SHA-256 as it is written.
+var SHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// Check says whether a blob could be fetched or stored.
+//
+// Errors: invalid
+func Check(b agentapi.Blob) error {
+	_, err := blobClient(b)
+	return err
+}
 
 // blobClient makes the client of one blob, whose certificate is checked against the authority it came with.
 func blobClient(b agentapi.Blob) (*http.Client, error) {
@@ -37,7 +47,7 @@ func blobClient(b agentapi.Blob) (*http.Client, error) {
 	if strings.ContainsAny(string(b.Token), "\r\n") {
 		return nil, invalid("a blob's token is one line")
 	}
-	if b.SHA256 != "" && !sha256Hex.MatchString(b.SHA256) {
+	if b.SHA256 != "" && !SHA256.MatchString(b.SHA256) {
 		return nil, invalid("a blob's sha256 is 64 lower-case hexadecimal digits")
 	}
 	t := &http.Transport{
@@ -67,9 +77,11 @@ func blobRequest(ctx context.Context, method string, b agentapi.Blob, body io.Re
 	return req, nil
 }
 
-// fetchBlob writes a blob into a file, which it empties first, and returns its sum. It is tried again when the connection
-// fails.
-func fetchBlob(ctx context.Context, b agentapi.Blob, f *os.File) (sum string, err error) {
+// Fetch writes a blob into a file, which it empties first, and returns its sum. It is tried again when the connection
+// fails. The file is read from its beginning afterwards.
+//
+// Errors: invalid (also another sum than the blob's), unavailable
+func Fetch(ctx context.Context, b agentapi.Blob, f *os.File) (sum string, err error) {
 	client, err := blobClient(b)
 	if err != nil {
 		return "", err
@@ -121,8 +133,10 @@ func fetchOnce(ctx context.Context, client *http.Client, b agentapi.Blob, w io.W
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// storeBlob sends a file to where a blob is to be written.
-func storeBlob(ctx context.Context, b agentapi.Blob, f *os.File, size int64) error {
+// Store sends a file to where a blob is to be written.
+//
+// Errors: invalid, unavailable
+func Store(ctx context.Context, b agentapi.Blob, f *os.File, size int64) error {
 	client, err := blobClient(b)
 	if err != nil {
 		return err
@@ -147,7 +161,7 @@ func storeBlob(ctx context.Context, b agentapi.Blob, f *os.File, size int64) err
 func blobRetry(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		err := try()
-		if err == nil || n == blobTries || !isKind(err, agentapi.KindUnavailable) {
+		if err == nil || n == blobTries || !unavailable(err) {
 			return err
 		}
 		timer := time.NewTimer(time.Duration(n) * 300 * time.Millisecond)
@@ -176,4 +190,13 @@ func unreachable(what string, err error) error {
 		err = e.Err
 	}
 	return &agentapi.Error{Kind: agentapi.KindUnavailable, Class: "BlobError", Text: fmt.Sprintf("%s: %v", what, err), Err: err}
+}
+
+func invalid(format string, args ...any) error {
+	return agentapi.Errorf(agentapi.KindInvalid, "ValueError", format, args...)
+}
+
+func unavailable(err error) bool {
+	e, ok := errors.AsType[*agentapi.Error](err)
+	return ok && e.Kind == agentapi.KindUnavailable
 }
