@@ -237,6 +237,18 @@ func TestEachMethodSendsItsNameAndReadsItsResult(t *testing.T) {
 		{"/deploy", "put_release", `{"app":"a","release":1,"archive":"eA=="}`, nil, func() (any, error) {
 			return nil, c.Deploy().PutRelease(ctx, agentapi.PutReleaseParams{App: "a", Release: 1, Archive: []byte("x")})
 		}},
+		{"/deploy", "start_script", `{"app":"a","release":1,"script":"run.sh"}`, nil, func() (any, error) {
+			return nil, c.Deploy().StartScript(ctx, agentapi.StartScriptParams{App: "a", Release: 1, Script: "run.sh"})
+		}},
+		{"/deploy", "stop_script", `{"app":"a","script":"run.sh"}`, nil, func() (any, error) {
+			return nil, c.Deploy().StopScript(ctx, agentapi.ScriptParams{App: "a", Script: "run.sh"})
+		}},
+		{"/deploy", "list_scripts", `{"app":"a"}`, []agentapi.AppScript{{Script: "run.sh"}}, func() (any, error) {
+			return c.Deploy().ListScripts(ctx, agentapi.AppParams{App: "a"})
+		}},
+		{"/deploy", "script_log", `{"app":"a"}`, agentapi.ScriptLog{Lines: []string{"l"}}, func() (any, error) {
+			return c.Deploy().ScriptLog(ctx, agentapi.AppParams{App: "a"})
+		}},
 		{"/deploy", "switch_release", `{"app":"a","release":1}`, nil, func() (any, error) {
 			return nil, c.Deploy().SwitchRelease(ctx, agentapi.SwitchReleaseParams{App: "a", Release: 1})
 		}},

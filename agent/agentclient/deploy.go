@@ -59,6 +59,26 @@ func (d Deploy) PrepareRouter(ctx context.Context) error {
 	return d.client.call(ctx, deploy, "prepare_router", struct{}{}, nil)
 }
 
+// StartScript runs a script of a release.
+func (d Deploy) StartScript(ctx context.Context, p agentapi.StartScriptParams) error {
+	return d.client.call(ctx, deploy, "start_script", p, nil)
+}
+
+// StopScript ends a script.
+func (d Deploy) StopScript(ctx context.Context, p agentapi.ScriptParams) error {
+	return d.client.call(ctx, deploy, "stop_script", p, nil)
+}
+
+// ListScripts lists the scripts of an app that were started.
+func (d Deploy) ListScripts(ctx context.Context, p agentapi.AppParams) ([]agentapi.AppScript, error) {
+	return invoke[[]agentapi.AppScript](ctx, d.client, deploy, "list_scripts", p)
+}
+
+// ScriptLog is what the scripts of an app printed.
+func (d Deploy) ScriptLog(ctx context.Context, p agentapi.AppParams) (agentapi.ScriptLog, error) {
+	return invoke[agentapi.ScriptLog](ctx, d.client, deploy, "script_log", p)
+}
+
 // PutRelease unpacks a release and switches to it.
 func (d Deploy) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
 	return d.client.call(ctx, deploy, "put_release", p, nil)

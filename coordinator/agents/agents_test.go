@@ -93,7 +93,9 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 	address := startAgent(t, rpcserver.Table{
 		"system": {"get_hostname": ok("system.get_hostname", "web-1")},
 		"deploy": {"mount_volume": ok("deploy.mount_volume", map[string]any{"device": "/dev/x", "size_bytes": 5}),
-			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil), "put_release": ok("deploy.put_release", nil)},
+			"create_app": ok("deploy.create_app", map[string]any{"home": "/srv/a"}), "delete_app": ok("deploy.delete_app", nil), "put_release": ok("deploy.put_release", nil),
+			"start_script": ok("deploy.start_script", nil), "stop_script": ok("deploy.stop_script", nil), "list_scripts": ok("deploy.list_scripts", []any{}),
+			"script_log": ok("deploy.script_log", map[string]any{"lines": []string{}})},
 		"apache": {"create_vhost": ok("apache.create_vhost", "/etc/a.conf"), "delete_vhosts": ok("apache.delete_vhosts", nil), "start_service": ok("apache.start_service", nil)},
 		"nginx":  {"make_proxy": ok("nginx.make_proxy", nil), "remove_proxy": ok("nginx.remove_proxy", nil)},
 		"mysql": {"create_database": ok("mysql.create_database", nil), "create_user": ok("mysql.create_user", nil),
@@ -113,8 +115,14 @@ func TestEveryCallReachesItsMethod(t *testing.T) {
 			v, err := a.CreateApp(ctx, agentapi.CreateAppParams{App: "a"})
 			return v.Home, err
 		},
-		"deploy.delete_app":                func() (any, error) { return nil, a.DeleteApp(ctx, agentapi.AppParams{App: "a"}) },
-		"deploy.put_release":               func() (any, error) { return nil, a.PutRelease(ctx, agentapi.PutReleaseParams{App: "a", Release: 1}) },
+		"deploy.delete_app":  func() (any, error) { return nil, a.DeleteApp(ctx, agentapi.AppParams{App: "a"}) },
+		"deploy.put_release": func() (any, error) { return nil, a.PutRelease(ctx, agentapi.PutReleaseParams{App: "a", Release: 1}) },
+		"deploy.start_script": func() (any, error) {
+			return nil, a.StartScript(ctx, agentapi.StartScriptParams{App: "a", Script: "run.sh"})
+		},
+		"deploy.stop_script":               func() (any, error) { return nil, a.StopScript(ctx, agentapi.ScriptParams{App: "a", Script: "run.sh"}) },
+		"deploy.list_scripts":              func() (any, error) { _, err := a.ListScripts(ctx, agentapi.AppParams{App: "a"}); return nil, err },
+		"deploy.script_log":                func() (any, error) { _, err := a.ScriptLog(ctx, agentapi.AppParams{App: "a"}); return nil, err },
 		"apache.create_vhost =/etc/a.conf": func() (any, error) { return a.CreateVHost(ctx, agentapi.CreateVHostParams{Hostname: "h"}) },
 		"apache.delete_vhosts":             func() (any, error) { return nil, a.DeleteVHosts(ctx, agentapi.DeleteVHostsParams{}) },
 		"apache.start_service":             func() (any, error) { return nil, a.StartService(ctx, "apache") },

@@ -57,3 +57,23 @@ func (a *agent) RunCommand(ctx context.Context, p agentapi.RunCommandParams, lin
 		return a.client.Deploy().RunCommand(ctx, p, line)
 	})
 }
+
+func (a *agent) StartScript(ctx context.Context, p agentapi.StartScriptParams) error {
+	return run(ctx, a, "deploy.start_script", forChange, func(ctx context.Context) error { return a.client.Deploy().StartScript(ctx, p) })
+}
+
+func (a *agent) StopScript(ctx context.Context, p agentapi.ScriptParams) error {
+	return run(ctx, a, "deploy.stop_script", forChange, func(ctx context.Context) error { return a.client.Deploy().StopScript(ctx, p) })
+}
+
+func (a *agent) ListScripts(ctx context.Context, p agentapi.AppParams) ([]agentapi.AppScript, error) {
+	return do(ctx, a, "deploy.list_scripts", forAnswer, func(ctx context.Context) ([]agentapi.AppScript, error) {
+		return a.client.Deploy().ListScripts(ctx, p)
+	})
+}
+
+func (a *agent) ScriptLog(ctx context.Context, p agentapi.AppParams) (agentapi.ScriptLog, error) {
+	return do(ctx, a, "deploy.script_log", forAnswer, func(ctx context.Context) (agentapi.ScriptLog, error) {
+		return a.client.Deploy().ScriptLog(ctx, p)
+	})
+}

@@ -32,6 +32,7 @@ type Agent interface {
 	DropDatabaseUser(ctx context.Context, engine string, p agentapi.DropDatabaseUserParams) error
 	ResetDatabasePassword(ctx context.Context, engine string, p agentapi.ResetPasswordParams) error
 	DumpAgent
+	ScriptAgent
 	UnitAgent
 	MeterAgent
 	// Call sends any method; for people at a terminal.
@@ -42,6 +43,14 @@ type Agent interface {
 type DumpAgent interface {
 	DumpDatabase(ctx context.Context, engine string, p agentapi.DumpDatabaseParams) error
 	LoadDump(ctx context.Context, engine string, p agentapi.LoadDumpParams) error
+}
+
+// ScriptAgent runs scripts of releases.
+type ScriptAgent interface {
+	StartScript(ctx context.Context, p agentapi.StartScriptParams) error
+	StopScript(ctx context.Context, p agentapi.ScriptParams) error
+	ListScripts(ctx context.Context, p agentapi.AppParams) ([]agentapi.AppScript, error)
+	ScriptLog(ctx context.Context, p agentapi.AppParams) (agentapi.ScriptLog, error)
 }
 
 // Agents finds the agent of a node.

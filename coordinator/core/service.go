@@ -65,13 +65,15 @@ type ServiceKind struct {
 	Platform string   // of the app
 	Engine   string   // of the app
 	Scales   bool     // runs on several nodes
+	Site     bool     // its nodes serve a site
 	Roles    []Role   // of its nodes
 }
 
 // DefaultServiceKinds lists the services that the agents can really run.
 func DefaultServiceKinds() []ServiceKind {
 	return []ServiceKind{
-		{Types: []string{"php"}, Platform: "php", Scales: true, Roles: []Role{RoleApp}},
+		{Types: []string{"php"}, Platform: "php", Scales: true, Site: true, Roles: []Role{RoleApp}},
+		{Types: []string{"generic"}, Platform: platformScripts, Scales: true, Roles: []Role{RoleApp}},
 		{Types: []string{"mysql", "galera"}, Engine: "mysql", Roles: []Role{RoleDB}},
 	}
 }
@@ -253,6 +255,9 @@ type serviceParams struct {
 	Settings map[string]string `json:"settings,omitempty"`
 	// Nodes to be taken away.
 	Nodes []NodeID `json:"nodes,omitempty"`
+	// The script to run, and what it is told.
+	Script    string   `json:"script,omitempty"`
+	Arguments []string `json:"arguments,omitempty"`
 	// What became of it, for the history of the service.
 	Reason string `json:"reason,omitempty"`
 }
@@ -352,7 +357,7 @@ func (c *Core) createService(ctx context.Context, p Principal, spec ServiceSpec)
 		if err := c.payNodes(tx, p.Account.ID, node); err != nil {
 			return err
 		}
-		if c.ServiceZone != "" && kind.Platform != "" {
+		if c.ServiceZone != "" && kind.Site {
 			route := Route{ID: "rt-" + randomHex(8), AppID: app.ID, Hostname: fmt.Sprintf("service-%d.%s", app.Num, c.ServiceZone), State: RouteRunning, CreatedAt: now}
 			if err := tx.PutRoute(&route); err != nil {
 				return err

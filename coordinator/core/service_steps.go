@@ -26,6 +26,7 @@ const (
 	OpServiceNode      = "service.node"
 	OpServiceDeploy    = "service.deploy"
 	OpServicePassword  = "service.password"
+	OpServiceScript    = "service.script"
 )
 
 func (c *Core) serviceOperations() []operation.Definition {
@@ -45,12 +46,14 @@ func (c *Core) serviceOperations() []operation.Definition {
 		{Kind: OpServiceConfigure, Steps: []operation.Step{{Name: "claim", Do: nothing, Undo: c.goBack}}},
 		{Kind: OpServiceDeploy, Steps: []operation.Step{
 			{Name: "deploy", Do: c.deployService, Timeout: 5 * time.Minute},
+			{Name: "notify", Do: c.notifyScripts, Timeout: 2 * time.Minute},
 			{Name: "publish", Do: c.publishService, Timeout: 3 * time.Minute},
 			{Name: "finish", Do: c.settle(ServiceRunning)},
 		}},
 		{Kind: OpServiceShrink, Steps: []operation.Step{
 			{Name: "publish", Do: c.publishService, Undo: c.settle(ServiceRunning), Timeout: 3 * time.Minute},
 			{Name: "destroy nodes", Do: c.destroyServiceNodes, Timeout: 5 * time.Minute},
+			{Name: "notify", Do: c.notifyScripts, Timeout: 2 * time.Minute},
 			{Name: "finish", Do: c.settle(ServiceRunning)},
 		}},
 		{Kind: OpServiceShutdown, Steps: []operation.Step{
@@ -58,6 +61,10 @@ func (c *Core) serviceOperations() []operation.Definition {
 			{Name: "undeploy", Do: c.undeployService, Timeout: 3 * time.Minute},
 			{Name: "destroy nodes", Do: c.destroyServiceNodes, Timeout: 5 * time.Minute},
 			{Name: "finish", Do: c.settle(ServiceStopped)},
+		}},
+		{Kind: OpServiceScript, Steps: []operation.Step{
+			{Name: "start script", Do: c.startScript, Timeout: 2 * time.Minute},
+			{Name: "end what is interrupted", Do: c.endInterrupted, Timeout: 2 * time.Minute},
 		}},
 		{Kind: OpServicePassword, Steps: []operation.Step{{Name: "set password", Do: c.setServicePassword, Timeout: time.Minute}}},
 	}
@@ -298,6 +305,9 @@ func (c *Core) deployOn(ctx context.Context, s Service, n Node, code *CodeVersio
 	if err != nil {
 		return classified(err, Internal, ObjService, "make the app on "+n.Name)
 	}
+	if s.runsScripts() {
+		return c.deployScripts(ctx, s, n, agent, code)
+	}
 	if code != nil {
 		if err := c.putCode(ctx, agent, s, n, *code); err != nil {
 			return classified(err, Internal, ObjService, "put the code on "+n.Name)
@@ -394,9 +404,11 @@ func (c *Core) undeployService(ctx context.Context, run *operation.Run) error {
 			}
 			continue
 		}
-		refs := []agentapi.VHostRef{{Hostname: serviceHost(s.App), Port: "80"}}
-		if err := agent.DeleteVHosts(ctx, agentapi.DeleteVHostsParams{VHosts: refs}); err != nil {
-			return classified(err, Internal, ObjService, "take the site away from "+n.Name)
+		if !s.runsScripts() {
+			refs := []agentapi.VHostRef{{Hostname: serviceHost(s.App), Port: "80"}}
+			if err := agent.DeleteVHosts(ctx, agentapi.DeleteVHostsParams{VHosts: refs}); err != nil {
+				return classified(err, Internal, ObjService, "take the site away from "+n.Name)
+			}
 		}
 		if err := agent.DeleteApp(ctx, agentapi.AppParams{App: appName(s.App)}); err != nil {
 			return classified(err, Internal, ObjService, "take the app away from "+n.Name)

@@ -381,9 +381,10 @@ func (w *world) DestroySnapshot(ctx context.Context, id string) error {
 
 // agentOf is the agent of the node that was asked for, found anew at every call.
 type agentOf struct {
-	core.DumpAgent // nil: what no operation calls
-	w              *world
-	n              core.Node
+	core.DumpAgent   // nil: what no operation calls
+	core.ScriptAgent // likewise
+	w                *world
+	n                core.Node
 }
 
 func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w: w, n: n}, nil }

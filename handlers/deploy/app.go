@@ -219,7 +219,7 @@ func (s *Service) DeleteApp(ctx context.Context, p agentapi.AppParams) (_ handle
 	if err != nil {
 		return handlers.Null{}, err
 	}
-	if err := s.clearUnits(ctx, a.App); err != nil {
+	if err := errors.Join(s.clearUnits(ctx, a.App), s.clearScripts(ctx, a.App)); err != nil {
 		return handlers.Null{}, err
 	}
 	c := s.host.Begin()

@@ -79,6 +79,10 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"list_units":      handlers.Reader("list_units", s.ListUnits),
 		"unit_log":        handlers.Reader("unit_log", s.UnitLog),
 		"run_command":     handlers.Func("run_command", s.RunCommand),
+		"start_script":    handlers.Func("start_script", s.StartScript),
+		"stop_script":     handlers.Func("stop_script", s.StopScript),
+		"list_scripts":    handlers.Reader("list_scripts", s.ListScripts),
+		"script_log":      handlers.Reader("script_log", s.ScriptLog),
 	}
 }
 

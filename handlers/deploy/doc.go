@@ -3,6 +3,7 @@
 //	mount_volume unmount_volume              volume.go, bind.go, fstab.go
 //	create_app delete_app list_apps          app.go, account.go, login.go, env.go
 //	put_release switch_release               release.go, unpack.go
+//	start_script stop_script list_scripts script_log    script.go
 //	build_release                            build.go, manifest.go, blob.go
 //	fetch_release                            fetch.go, blob.go, unpack.go
 //	start_unit stop_unit list_units          unit.go, unit_render.go, unit_check.go, unit_watch.go, unit_drain.go, words.go

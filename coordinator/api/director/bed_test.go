@@ -1,8 +1,10 @@
 package director_test
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -426,11 +428,14 @@ type memCloud struct {
 	releases  map[string][]int // by node address: releases put
 	sizes     map[string]int   // likewise: size of the last archive
 	dumps     map[string][]byte
-	gate      chan struct{} // CreateNode waits for it
+	code      map[string][]byte  // by node address and release
+	scripts   map[string]*script // by node address and name
+	started   []string           // their keys, in order
+	gate      chan struct{}      // CreateNode waits for it
 }
 
 func newMemCloud() *memCloud {
-	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}, sizes: map[string]int{}, dumps: map[string][]byte{}}
+	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}, sizes: map[string]int{}, dumps: map[string][]byte{}, code: map[string][]byte{}, scripts: map[string]*script{}}
 }
 
 var (
@@ -630,6 +635,106 @@ func useBlob(method string, b agentapi.Blob, body io.Reader) ([]byte, error) {
 		err = core.Errorf(core.Invalid, core.ObjRelease, "got %s, %d bytes", res.Status, len(data))
 	}
 	return data, err
+}
+
+func (a agentOf) FetchRelease(_ context.Context, p agentapi.FetchReleaseParams) error {
+	data, err := useBlob(http.MethodGet, p.Source, nil)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.code[fmt.Sprintf("%s/%d", a.node.Address, p.Release)] = data
+	return nil
+}
+
+// script is one that a node was told to run.
+type script struct {
+	agentapi.StartScriptParams
+	state agentapi.AppScriptState
+	code  int
+}
+
+// StartScript runs what the release has, unless it was to run once and did.
+func (a agentOf) StartScript(_ context.Context, p agentapi.StartScriptParams) error {
+	if err := a.failure("StartScript"); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	zr, err := gzip.NewReader(bytes.NewReader(a.code[fmt.Sprintf("%s/%d", a.node.Address, p.Release)]))
+	if err != nil {
+		return err
+	}
+	tr := tar.NewReader(zr)
+	for {
+		h, err := tr.Next()
+		if err != nil {
+			return agentapi.Errorf(agentapi.KindNotFound, "ValueError", "release %d has no %s", p.Release, p.Script)
+		}
+		if h.Name == p.Script {
+			break
+		}
+	}
+	key := a.node.Address + "/" + p.Script
+	old := a.scripts[key]
+	switch {
+	case old != nil && p.Once != "" && old.Once == p.Once:
+		return nil
+	case old != nil && old.state == agentapi.AppScriptRunning:
+		return core.Errorf(core.Busy, core.ObjNode, "it runs")
+	}
+	a.scripts[key] = &script{p, agentapi.AppScriptRunning, 0}
+	a.started = append(a.started, key)
+	return nil
+}
+
+func (a agentOf) StopScript(_ context.Context, p agentapi.ScriptParams) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.scripts[a.node.Address+"/"+p.Script]; s != nil {
+		s.state = agentapi.AppScriptLost
+	}
+	return nil
+}
+
+func (a agentOf) ListScripts(context.Context, agentapi.AppParams) ([]agentapi.AppScript, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []agentapi.AppScript
+	for key, s := range a.scripts {
+		if name, ok := strings.CutPrefix(key, a.node.Address+"/"); ok {
+			all = append(all, agentapi.AppScript{Script: name, State: s.state, ExitCode: s.code})
+		}
+	}
+	return all, a.refuse["ListScripts"]
+}
+
+func (a agentOf) ScriptLog(context.Context, agentapi.AppParams) (agentapi.ScriptLog, error) {
+	return agentapi.ScriptLog{Lines: []string{"printed on " + a.node.Address}}, nil
+}
+
+// ends lets a script end on a node.
+func (m *memCloud) ends(address, name string, code int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.scripts[address+"/"+name].state, m.scripts[address+"/"+name].code = agentapi.AppScriptEnded, code
+}
+
+// wasStarted counts how often a script was started on a node, and says with what.
+func (m *memCloud) wasStarted(address, name string) (int, agentapi.StartScriptParams) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, key := range m.started {
+		if key == address+"/"+name {
+			n++
+		}
+	}
+	if s := m.scripts[address+"/"+name]; s != nil {
+		return n, s.StartScriptParams
+	}
+	return n, agentapi.StartScriptParams{}
 }
 
 // The text of a database is what was loaded last.

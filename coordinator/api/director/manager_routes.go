@@ -25,7 +25,7 @@ type managerMethod struct {
 }
 
 // managerMethods is the table: what is not in it is not found. The common ones come first, then those of web hosting, of
-// databases, and of the application manager of 2.x.
+// databases, of scripts, and of the application manager of 2.x.
 var managerMethods = []managerMethod{
 	{"get_service_info", byGet, (*managerCall).getServiceInfo, nil},
 	{"startup", byPost, (*managerCall).startup, []string{"cloud"}},
@@ -51,6 +51,11 @@ var managerMethods = []managerMethod{
 	{"set_password", byPost, (*managerCall).setPassword, []string{"user", "password"}},
 	{"load_dump", byUpload, (*managerCall).loadDump, nil},
 	{"sqldump", byGet, (*managerCall).sqlDump, nil},
+
+	{"execute_script", byPost, (*managerCall).executeScript, []string{"command", "parameters"}},
+	{"run", byPost, (*managerCall).runScript, nil},
+	{"get_script_status", byGet, (*managerCall).getScriptStatus, nil},
+	{"get_agent_log", byGet, (*managerCall).getAgentLog, []string{"agentId", "filename"}},
 
 	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}},
 	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}},

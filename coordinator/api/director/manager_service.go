@@ -94,7 +94,7 @@ func (c *managerCall) getNodeInfo() (any, error) {
 		case s.App.Engine == "mysql":
 			info["isNode"], info["isGlb_node"] = true, false
 		case s.App.Platform == "generic":
-			info["role"] = map[bool]string{true: "master", false: "node"}[i == 0]
+			info["role"], info["is_master"] = map[bool]string{true: "master", false: "node"}[i == 0], i == 0
 		default:
 			info["isRunningProxy"], info["isRunningWeb"], info["isRunningBackend"] = i == 0, true, true
 		}

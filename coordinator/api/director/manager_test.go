@@ -421,3 +421,98 @@ func TestMySQLManager(t *testing.T) {
 		t.Error("the log has the password")
 	}
 }
+
+// TestGenericManager lives a service of scripts with the calls of cps-generic.
+func TestGenericManager(t *testing.T) {
+	b := newBed(t)
+	u := b.user("ann", "9")
+	record := b.start(u, "generic")
+	b.want("name", record["name"], "New generic service")
+	running := func() { t.Helper(); b.until("RUNNING", func() bool { return b.state(u, record) == "RUNNING" }) }
+	execute := func(command, parameters string) answer {
+		return b.manage(u.cert, record, "POST", "execute_script", map[string]any{"command": command, "parameters": parameters})
+	}
+	nodes := func() (ids, ips []string) {
+		all := b.result(b.manage(u.cert, record, "GET", "list_nodes", nil))
+		for _, id := range append(all["master"].([]any), all["node"].([]any)...) {
+			info := b.result(b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": id}))["serviceNode"].(map[string]any)
+			ids, ips = append(ids, id.(string)), append(ips, info["ip"].(string))
+		}
+		return ids, ips
+	}
+	status := func() map[string]any {
+		return b.result(b.manage(u.cert, record, "GET", "get_script_status", nil))["agents"].(map[string]any)
+	}
+	b.want("info", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "get_service_info", nil))), "map[state:INIT type:generic]")
+	b.wantRefusal("before it is started", execute("run", ""), "INIT")
+	b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))
+	running()
+	b.wantRefusal("without code", execute("run", ""), "no code version")
+
+	code := b.result(b.uploadCode(u, record, "app.tar.gz", targz(t, "init.sh", "i", "notify.sh", "n", "run.sh", "r", "interrupt.sh", "x")))["codeVersionId"].(string)
+	b.want("enable_code", string(b.manage(u.cert, record, "POST", "enable_code", map[string]any{"codeVersionId": code}).body), `{"result":{},"error":null,"id":"1"}`)
+	running()
+	ids, ips := nodes()
+	n, with := b.cloud.wasStarted(ips[0], "init.sh")
+	if n != 1 || with.Env["MY_IP"] != agentapi.Secret(ips[0]) || with.Env["MY_ROLE"] != "master" || with.Env["MASTER_IP"] != with.Env["MY_IP"] ||
+		!strings.Contains(with.Files["/var/cache/cpsagent/agents.json"], `"role":"master"`) {
+		t.Errorf("init.sh: got %d times with %+v", n, with)
+	}
+	b.cloud.ends(ips[0], "init.sh", 0)
+	b.want("status", fmt.Sprint(status()[ids[0]]), "map[cleanup.sh:NEVER STARTED init.sh:STOPPED (return code = 0) interrupt.sh:NEVER STARTED notify.sh:NEVER STARTED run.sh:NEVER STARTED]")
+
+	t.Run("nodes that come are set up, and the others are told", func(t *testing.T) {
+		b.result(b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"count": 1, "cloud": "default"}))
+		running()
+		ids, ips = nodes()
+		for what, c := range map[string]struct {
+			ip, script string
+			want       int
+		}{"init of the first": {ips[0], "init.sh", 1}, "init of the second": {ips[1], "init.sh", 1}, "notify of the first": {ips[0], "notify.sh", 1}, "notify of the second": {ips[1], "notify.sh", 0}} {
+			n, _ := b.cloud.wasStarted(c.ip, c.script)
+			b.want(what, n, c.want)
+		}
+		_, with := b.cloud.wasStarted(ips[1], "init.sh")
+		if with.Env["MY_ROLE"] != "node" || with.Env["MASTER_IP"] != agentapi.Secret(ips[0]) {
+			t.Errorf("got %+v", with)
+		}
+	})
+	t.Run("run.sh runs everywhere, once at a time", func(t *testing.T) {
+		b.want("run", string(execute("run", "-n 3").body), `{"result":{"state":"RUNNING"},"error":null,"id":"1"}`)
+		for _, ip := range ips {
+			n, with := b.cloud.wasStarted(ip, "run.sh")
+			if n != 1 || fmt.Sprint(with.Arguments) != "[-n 3]" {
+				t.Errorf("got %d times with %q", n, with.Arguments)
+			}
+		}
+		b.wantRefusal("again", execute("run", ""), "already running")
+		b.wantRefusal("what the code lacks", execute("cleanup", ""), "has no cleanup.sh")
+		b.wantRefusal("what is no command", execute("init", ""), "invalid command")
+		b.want("log", b.result(b.manage(u.cert, record, "GET", "get_agent_log", map[string]any{"agentId": ids[1]}))["log"], "printed on "+ips[1]+"\n")
+		b.wantRefusal("a file of the node", b.manage(u.cert, record, "GET", "get_agent_log", map[string]any{"agentId": ids[1], "filename": "/etc/shadow"}), "filename")
+		b.wantRefusal("another node", b.manage(u.cert, record, "GET", "get_agent_log", map[string]any{"agentId": "iaas0"}), "agentId")
+	})
+	t.Run("interrupt ends what interrupt.sh left running", func(t *testing.T) {
+		done := make(chan answer)
+		go func() { done <- execute("interrupt", "") }()
+		for _, ip := range ips {
+			b.until("interrupt.sh", func() bool { n, _ := b.cloud.wasStarted(ip, "interrupt.sh"); return n == 1 })
+			b.cloud.ends(ip, "interrupt.sh", 0)
+		}
+		b.want("interrupt", (<-done).status, 200)
+		for _, id := range ids {
+			b.want("run.sh", status()[id].(map[string]any)["run.sh"], "STOPPED")
+		}
+		b.wantRefusal("again", execute("interrupt", ""), "Nothing to interrupt")
+	})
+	t.Run("nodes that go, and the end", func(t *testing.T) {
+		b.cloud.ends(ips[0], "notify.sh", 0)
+		b.result(b.manage(u.cert, record, "POST", "remove_nodes", map[string]any{"count": 1}))
+		running()
+		n, _ := b.cloud.wasStarted(ips[0], "notify.sh")
+		b.want("notify", n, 2)
+		b.result(b.manage(u.cert, record, "POST", "shutdown", nil))
+		b.until("STOPPED", func() bool { return b.state(u, record) == "STOPPED" })
+		b.wantRefusal("scripts of a php service", b.manage(u.cert, b.start(u, "php"), "POST", "run", nil), "no scripts")
+	})
+}
