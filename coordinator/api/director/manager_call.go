@@ -24,6 +24,7 @@ type managerCall struct {
 	m      *Managers
 	r      *http.Request
 	caller core.Principal // the owner, or what acts for them
+	role   auth.Role      // of the certificate
 	num    int64          // of the service
 	params map[string]json.RawMessage
 	files  map[string][]*multipart.FileHeader
@@ -75,7 +76,7 @@ func (m *Managers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		write(w, http.StatusForbidden, refusal{Error: "The certificate is not one of this service's owner"})
 		return
 	}
-	c := &managerCall{m: m, r: r, num: who.Service.App.Num}
+	c := &managerCall{m: m, r: r, num: who.Service.App.Num, role: peer.Role}
 	c.caller = api.SetPrincipal(r.Context(), core.Principal{Account: who.Owner, Via: "certificate"})
 	c.do(w)
 }
@@ -132,11 +133,21 @@ func (c *managerCall) do(w http.ResponseWriter) {
 		writeText(w, http.StatusNotFound, "method not found\n")
 		return
 	}
-	if req.service != nil && *req.service != 0 && *req.service != c.num {
+	method := managerMethods[i]
+	if method.about && len(req.params["service_id"]) > 0 {
+		c.params = req.params
+		n, err := c.number("service_id")
+		if err != nil {
+			write(w, http.StatusOK, refusal{textOf(err), req.id})
+			return
+		}
+		about := int64(n)
+		req.service = &about
+	}
+	if req.service != nil && *req.service != 0 && !c.turnTo(*req.service) {
 		writeText(w, http.StatusNotFound, "service not found\n")
 		return
 	}
-	method := managerMethods[i]
 	api.SetRoute(c.ctx(), "manager "+method.name)
 	c.params = req.params
 	var unknown []string
@@ -163,6 +174,24 @@ func (c *managerCall) do(w http.ResponseWriter) {
 		return
 	}
 	write(w, http.StatusOK, reply{Result: result, ID: req.id})
+}
+
+// turnTo makes the call one about another service of the same application: in 2.x an application has one manager, which is
+// the first service's, and requests say which service they mean. A manager's certificate is good for its own service alone.
+func (c *managerCall) turnTo(num int64) bool {
+	if num == c.num {
+		return true
+	}
+	here, err := c.service()
+	if err != nil || c.role == auth.RoleManager {
+		return false
+	}
+	there, err := c.m.o.Core.Service(c.ctx(), c.caller, num)
+	if err != nil || !there.Managed || there.Application != here.Application {
+		return false
+	}
+	c.num = num
+	return true
 }
 
 // jsonTypes are the content types that a call may have, exactly.

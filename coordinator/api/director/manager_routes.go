@@ -22,46 +22,47 @@ type managerMethod struct {
 	kind   kind
 	serve  func(*managerCall) (any, error)
 	params []string
+	about  bool // its parameter service_id says which service of the application it is about (2.x)
 }
 
 // managerMethods is the table: what is not in it is not found. The common ones come first, then those of web hosting, of
 // databases, of scripts, and of the application manager of 2.x.
 var managerMethods = []managerMethod{
-	{"get_service_info", byGet, (*managerCall).getServiceInfo, nil},
-	{"startup", byPost, (*managerCall).startup, []string{"cloud"}},
-	{"shutdown", byPost, (*managerCall).shutdown, nil},
-	{"delete", byPost, (*managerCall).delete, nil},
-	{"list_nodes", byGet, (*managerCall).listNodes, nil},
-	{"get_node_info", byGet, (*managerCall).getNodeInfo, []string{"serviceNodeId"}},
-	{"add_nodes", byPost, (*managerCall).addNodes, nodeParams},
-	{"remove_nodes", byPost, (*managerCall).removeNodes, nodeParams},
-	{"getLog", byGet, (*managerCall).getLog, nil},
-	{"get_service_history", byGet, (*managerCall).getServiceHistory, nil},
-	{"get_service_performance", byGet, (*managerCall).getServicePerformance, nil},
+	{"get_service_info", byGet, (*managerCall).getServiceInfo, nil, false},
+	{"startup", byPost, (*managerCall).startup, []string{"cloud"}, false},
+	{"shutdown", byPost, (*managerCall).shutdown, nil, false},
+	{"delete", byPost, (*managerCall).delete, nil, false},
+	{"list_nodes", byGet, (*managerCall).listNodes, nil, false},
+	{"get_node_info", byGet, (*managerCall).getNodeInfo, []string{"serviceNodeId"}, false},
+	{"add_nodes", byPost, (*managerCall).addNodes, nodeParams, true},
+	{"remove_nodes", byPost, (*managerCall).removeNodes, nodeParams, true},
+	{"getLog", byGet, (*managerCall).getLog, nil, false},
+	{"get_service_history", byGet, (*managerCall).getServiceHistory, nil, false},
+	{"get_service_performance", byGet, (*managerCall).getServicePerformance, nil, false},
 
-	{"list_code_versions", byGet, (*managerCall).listCodeVersions, nil},
-	{"upload_code_version", byUpload, (*managerCall).uploadCodeVersion, []string{"description"}},
-	{"download_code_version", byGet, (*managerCall).downloadCodeVersion, []string{"codeVersionId"}},
-	{"delete_code_version", byPost, (*managerCall).deleteCodeVersion, []string{"codeVersionId"}},
-	{"update_php_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId", "phpconf"}},
-	{"update_java_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}},
-	{"enable_code", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}},
-	{"get_configuration", byGet, (*managerCall).getConfiguration, nil},
+	{"list_code_versions", byGet, (*managerCall).listCodeVersions, nil, false},
+	{"upload_code_version", byUpload, (*managerCall).uploadCodeVersion, []string{"description"}, false},
+	{"download_code_version", byGet, (*managerCall).downloadCodeVersion, []string{"codeVersionId"}, false},
+	{"delete_code_version", byPost, (*managerCall).deleteCodeVersion, []string{"codeVersionId"}, false},
+	{"update_php_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId", "phpconf"}, false},
+	{"update_java_configuration", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}, false},
+	{"enable_code", byPost, (*managerCall).updateConfiguration, []string{"codeVersionId"}, false},
+	{"get_configuration", byGet, (*managerCall).getConfiguration, nil, false},
 
-	{"set_password", byPost, (*managerCall).setPassword, []string{"user", "password"}},
-	{"load_dump", byUpload, (*managerCall).loadDump, nil},
-	{"sqldump", byGet, (*managerCall).sqlDump, nil},
+	{"set_password", byPost, (*managerCall).setPassword, []string{"user", "password"}, false},
+	{"load_dump", byUpload, (*managerCall).loadDump, nil, false},
+	{"sqldump", byGet, (*managerCall).sqlDump, nil, false},
 
-	{"execute_script", byPost, (*managerCall).executeScript, []string{"command", "parameters"}},
-	{"run", byPost, (*managerCall).runScript, nil},
-	{"get_script_status", byGet, (*managerCall).getScriptStatus, nil},
-	{"get_agent_log", byGet, (*managerCall).getAgentLog, []string{"agentId", "filename"}},
+	{"execute_script", byPost, (*managerCall).executeScript, []string{"command", "parameters"}, false},
+	{"run", byPost, (*managerCall).runScript, nil, false},
+	{"get_script_status", byGet, (*managerCall).getScriptStatus, nil, false},
+	{"get_agent_log", byGet, (*managerCall).getAgentLog, []string{"agentId", "filename"}, false},
 
-	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}},
-	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}},
-	{"get_app_info", byGet, (*managerCall).getAppInfo, nil},
-	{"get_manager_log", byGet, (*managerCall).getLog, nil},
-	{"check_process", byGet, (*managerCall).checkProcess, nil},
+	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}, true},
+	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}, true},
+	{"get_app_info", byGet, (*managerCall).getAppInfo, nil, false},
+	{"get_manager_log", byGet, (*managerCall).getLog, nil, false},
+	{"check_process", byGet, (*managerCall).checkProcess, nil, false},
 }
 
 // nodeParams are numbers of nodes by their role, and where they should be.

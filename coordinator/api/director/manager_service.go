@@ -180,14 +180,24 @@ func (c *managerCall) getServicePerformance() (any, error) {
 	return map[string]int{"request_rate": 0, "error_rate": 0, "throughput": 0, "response_time": 0}, nil
 }
 
+// getAppInfo tells of all services of the application.
 func (c *managerCall) getAppInfo() (any, error) {
-	s, err := c.service()
-	ids := []string{}
-	for _, n := range nodesUp(s) {
-		ids = append(ids, nodeID(cloudLabel(c.m.o.Core, s.App.Cloud), n))
+	here, err := c.service()
+	if err != nil {
+		return nil, err
 	}
+	all, err := c.m.o.Core.Services(c.ctx(), c.caller, here.Application)
+	ids := []string{}
 	states := map[string]string{"0": string(core.ServiceRunning)}
-	states[jsonNumber(c.num)] = string(s.State)
+	for _, s := range all {
+		if !s.Managed {
+			continue
+		}
+		for _, n := range nodesUp(s) {
+			ids = append(ids, nodeID(cloudLabel(c.m.o.Core, s.App.Cloud), n))
+		}
+		states[jsonNumber(s.App.Num)] = string(s.State)
+	}
 	return map[string]any{"states": states, "nodes": ids, "volumes": []string{}}, err
 }
 

@@ -341,6 +341,27 @@ func TestManager(t *testing.T) {
 		b.want("states", fmt.Sprint(info["states"]), fmt.Sprintf("map[0:RUNNING %d:RUNNING]", sid))
 		b.want("check_process", len(b.result(b.manage(u.cert, record, "GET", "check_process", nil))), 0)
 	})
+	t.Run("one manager of 2.x answers for all services of its application", func(t *testing.T) {
+		second := b.start(u, "mysql")
+		other := b.post(u.cert, "/createapp", "name", "another").object(t)
+		third := b.start(u, "mysql", "appid", itoa(int64(other["aid"].(float64))))
+		ask := func(cert *tls.Certificate, service map[string]any, method string) answer {
+			r, err := http.NewRequest("GET", fmt.Sprintf("%s?method=%s&id=1&service_id=%d", b.managerURL(record), method, sidOf(service)), nil)
+			b.must(err)
+			r.Header.Set("Content-Type", "application/json")
+			return b.do(cert, r)
+		}
+		b.want("type", b.result(ask(u.cert, second, "get_service_info"))["type"], "galera")
+		b.want("a service of another application", ask(u.cert, third, "get_service_info").status, 404)
+		b.want("for another service's manager", ask(b.manager(u, sid), second, "get_service_info").status, 404)
+		b.result(b.manage(u.cert, record, "POST", "start_service", map[string]any{"service_id": sidOf(second), "cloud": "default"}))
+		b.until("RUNNING", func() bool { return b.state(u, second) == "RUNNING" })
+		b.want("the first", b.state(u, record), "RUNNING")
+		b.want("states", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "get_app_info", nil))["states"]), fmt.Sprintf("map[0:RUNNING %d:RUNNING %d:RUNNING]", sid, sidOf(second)))
+		for _, one := range []map[string]any{second, third} {
+			b.wantBody("stop", b.post(u.cert, fmt.Sprintf("/stop/%d", sidOf(one))), 200, "true")
+		}
+	})
 	t.Run("delete ends all of it", func(t *testing.T) {
 		b.want("delete", string(b.manage(u.cert, record, "POST", "delete", nil).body), `{"result":{},"error":null,"id":"1"}`)
 		b.until("the end", func() bool {
