@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -103,6 +104,9 @@ func (g *Graphs) base(r *http.Request) string {
 		return strings.TrimRight(g.opts.PublicURL, "/")
 	}
 	u := url.URL{Scheme: "http", Host: r.Host}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && u.Host == "" { // HTTP/1.0 needs no Host
+		u.Host = local.String()
+	}
 	if r.TLS != nil {
 		u.Scheme = "https"
 	}

@@ -43,6 +43,7 @@ var metricQueries = map[string]struct {
 // metricRequest is what hosting.metric.query was asked for.
 type metricRequest struct {
 	query    string
+	resource string // its type
 	ids      []int64
 	from, to time.Time
 	step     time.Duration
@@ -61,12 +62,8 @@ func (c *call) metricQuery() error {
 	}
 	usage, can := c.d.opts.Core.(usageCore)
 	known, ok := metricQueries[q.query]
-	kind := ""
-	if t, there := v.Member("resource_type"); there {
-		kind, _ = t.AsString()
-	}
 	c.out.BeginArray()
-	if can && ok && kind == "paas" {
+	if can && ok && q.resource == paasProduct {
 		for _, id := range q.ids {
 			app, err := c.app(id)
 			if err != nil {
@@ -199,35 +196,28 @@ var metricFolds = map[string]func([]float64) float64{
 // readMetricRequest reads the struct of a query. Without a sampler it is the mean of every five minutes.
 func readMetricRequest(v xmlrpc.Value) (*metricRequest, error) {
 	q := &metricRequest{step: 5 * time.Minute, fold: metricFolds["avg"]}
-	var err error
-	if q.query, err = textMember(v, "query"); err != nil {
+	err := readMembers(v, []string{"query", "start", "end", "resource_id", "resource_type"}, func(name string, v xmlrpc.Value) (bool, error) {
+		var err error
+		switch name {
+		case "query":
+			q.query, err = textMember(name, v)
+		case "resource_type":
+			q.resource, err = textMember(name, v)
+		case "start":
+			q.from, err = timeMember(name, v)
+		case "end":
+			q.to, err = timeMember(name, v)
+		case "resource_id":
+			err = q.readIDs(v)
+		case "sampler":
+			err = q.readSampler(v)
+		default:
+			return false, nil
+		}
+		return true, err
+	})
+	if err != nil {
 		return nil, err
-	}
-	for name, into := range map[string]*time.Time{"start": &q.from, "end": &q.to} {
-		m, ok := v.Member(name)
-		if ok {
-			*into, ok = m.AsTime()
-		}
-		if !ok {
-			return nil, faultf(notDate, "%s must be a time like 2026-01-31 23:59:59", name)
-		}
-	}
-	list, _ := v.Member("resource_id")
-	ids, _ := list.AsList()
-	if len(ids) > maxMetricIDs {
-		return nil, faultf(badParameter, "resource_id has more than %d ids", maxMetricIDs)
-	}
-	for _, item := range ids {
-		id, ok := item.AsInt()
-		if !ok {
-			return nil, faultf(notInteger, "resource_id must be a list of integers")
-		}
-		q.ids = append(q.ids, id)
-	}
-	if sampler, ok := v.Member("sampler"); ok {
-		if err := q.readSampler(sampler); err != nil {
-			return nil, err
-		}
 	}
 	q.from = q.from.Truncate(q.step)
 	q.to = q.to.Add(q.step - 1).Truncate(q.step)
@@ -240,29 +230,95 @@ func readMetricRequest(v xmlrpc.Value) (*metricRequest, error) {
 	return q, nil
 }
 
+func (q *metricRequest) readIDs(v xmlrpc.Value) error {
+	items, ok := v.AsList()
+	if !ok {
+		return faultf(notList, "resource_id must be a list of integers, not %s", v.What())
+	}
+	if len(items) > maxMetricIDs {
+		return faultf(badParameter, "resource_id has more than %d ids", maxMetricIDs)
+	}
+	for _, item := range items {
+		id, ok := item.AsInt()
+		if !ok {
+			return faultf(notInteger, "resource_id must be a list of integers, not of %s", item.Kind)
+		}
+		q.ids = append(q.ids, id)
+	}
+	return nil
+}
+
 func (q *metricRequest) readSampler(v xmlrpc.Value) error {
-	unit, err := textMember(v, "unit")
+	sampler, ok := v.AsStruct(true)
+	if !ok {
+		return faultf(notStruct, "sampler must be a struct, not %s", v.What())
+	}
+	if len(sampler.Members) == 0 {
+		return nil
+	}
+	var unit, function string
+	var n int64
+	err := readMembers(sampler, []string{"unit", "value", "function"}, func(name string, v xmlrpc.Value) (bool, error) {
+		var err error
+		switch name {
+		case "unit":
+			unit, err = textMember(name, v)
+		case "function":
+			function, err = textMember(name, v)
+		case "value":
+			var ok bool
+			if n, ok = v.AsInt(); !ok {
+				err = faultf(notInteger, "value must be an integer, not %s", v.What())
+			}
+		default:
+			return false, nil
+		}
+		return true, err
+	})
 	if err != nil {
 		return err
 	}
-	function, err := textMember(v, "function")
-	if err != nil {
-		return err
-	}
-	m, _ := v.Member("value")
-	n, ok := m.AsInt()
-	if !ok || n < 1 || n > 1000 || metricUnits[unit] == 0 || metricFolds[function] == nil {
+	if n < 1 || n > 1000 || metricUnits[unit] == 0 || metricFolds[function] == nil {
 		return faultf(badParameter, "sampler needs a unit (minutes, hours, days), a value from 1 to 1000 and a function (avg, sum, max, min)")
 	}
 	q.step, q.fold = time.Duration(n)*metricUnits[unit], metricFolds[function]
 	return nil
 }
 
-func textMember(v xmlrpc.Value, name string) (string, error) {
-	m, there := v.Member(name)
-	text, ok := m.AsString()
-	if !there || !ok {
-		return "", faultf(notString, "%s must be a string", name)
+// readMembers hands every member of a struct to member, which says whether it knows it. Nil is the same as absent.
+func readMembers(v xmlrpc.Value, mandatory []string, member func(name string, v xmlrpc.Value) (known bool, err error)) error {
+	for _, m := range v.Members {
+		if m.Value.Kind == xmlrpc.Nil {
+			continue
+		}
+		known, err := member(m.Name, m.Value)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return faultf(unknownKey, "unknown key '%s'", clip(m.Name))
+		}
+	}
+	for _, name := range mandatory {
+		if _, ok := v.Member(name); !ok {
+			return faultf(missingKey, "missing mandatory key '%s'", name)
+		}
+	}
+	return nil
+}
+
+func textMember(name string, v xmlrpc.Value) (string, error) {
+	text, ok := v.AsString()
+	if !ok {
+		return "", faultf(notString, "%s must be a string, not %s", name, v.What())
 	}
 	return text, nil
+}
+
+func timeMember(name string, v xmlrpc.Value) (time.Time, error) {
+	t, ok := v.AsTime()
+	if !ok {
+		return t, faultf(notDate, "%s must be a time like 2026-01-31 23:59:59", name)
+	}
+	return t, nil
 }

@@ -85,16 +85,25 @@ func TestMetricQuery(t *testing.T) {
 		fault int
 		q     any
 	}{
-		"no struct":       {501510, "x"},
-		"no query":        {501210, ask("query", absent)},
-		"no start":        {501310, ask("start", absent)},
-		"a bad end":       {501310, ask("end", "tomorrow")},
-		"the wrong way":   {500037, ask("end", start.Add(-time.Hour).Format(time.DateTime))},
-		"too long":        {500037, ask("start", "1990-01-01 00:00:00")},
-		"a bad id":        {501010, ask("resource_id", []any{"x"})},
-		"a bad function":  {500037, ask("sampler", map[string]any{"unit": "minutes", "value": 5, "function": "median"})},
-		"a bad step":      {500037, ask("sampler", map[string]any{"unit": "minutes", "value": 0, "function": "avg"})},
-		"not my instance": {537542, ask("resource_id", []any{id + 1000})},
+		"no struct":             {501510, "x"},
+		"no query":              {501532, ask("query", absent)},
+		"no start":              {501532, ask("start", absent)},
+		"no ids at all":         {501532, ask("resource_id", nil)},
+		"no type":               {501532, ask("resource_type", absent)},
+		"another member":        {501533, ask("colour", "blue")},
+		"a list of texts":       {501210, ask("query", []any{"vif.bytes.all"})},
+		"ids by name":           {501410, ask("resource_id", map[string]any{"a": 1})},
+		"a word of sampler":     {501510, ask("sampler", "x")},
+		"half a sampler":        {501532, ask("sampler", map[string]any{"unit": "minutes", "value": 5})},
+		"too much of a sampler": {501533, ask("sampler", map[string]any{"unit": "minutes", "value": 5, "function": "avg", "x": 1})},
+		"a step of letters":     {501010, ask("sampler", map[string]any{"unit": "minutes", "value": "x", "function": "avg"})},
+		"a bad end":             {501310, ask("end", "tomorrow")},
+		"the wrong way":         {500037, ask("end", start.Add(-time.Hour).Format(time.DateTime))},
+		"too long":              {500037, ask("start", "1990-01-01 00:00:00")},
+		"a bad id":              {501010, ask("resource_id", []any{"x"})},
+		"a bad function":        {500037, ask("sampler", map[string]any{"unit": "minutes", "value": 5, "function": "median"})},
+		"a bad step":            {500037, ask("sampler", map[string]any{"unit": "minutes", "value": 0, "function": "avg"})},
+		"not my instance":       {537542, ask("resource_id", []any{id + 1000})},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) { b.faults(c.fault, "hosting.metric.query", c.q) })
 	}

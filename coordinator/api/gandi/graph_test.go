@@ -11,6 +11,7 @@ import (
 	"image/png"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -327,6 +328,9 @@ func TestGraphURLs(t *testing.T) {
 	secure.TLS = &tls.ConnectionState{}
 	odd := httptest.NewRequest("POST", "/xmlrpc/", nil)
 	odd.Host = "bücher.test"
+	old := httptest.NewRequest("POST", "/xmlrpc/", nil) // HTTP/1.0 without Host
+	old.Host = ""
+	old = old.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 8080})))
 	for _, c := range []struct {
 		public string
 		r      *http.Request
@@ -338,6 +342,7 @@ func TestGraphURLs(t *testing.T) {
 		{"", odd, "vif", "http://b%C3%BCcher.test/graph/?key=n-net"},
 		{"https://public.example.test", plain, "vif", "https://public.example.test/graph/?key=n-net"},
 		{"https://public.example.test/reeve/", plain, "vif", "https://public.example.test/reeve/graph/?key=n-net"},
+		{"", old, "vcpu", "http://192.0.2.1:8080/graph/?key=n-cpu"},
 		{"", plain, "memory", ""},
 	} {
 		if got := gandi.NewGraphs(gandi.GraphOptions{Core: linkCore{}, PublicURL: c.public}).URL(core.Node{ID: "n"}, c.metric, c.r); got != c.want {

@@ -118,6 +118,9 @@ func (c *call) vhostCreate() error {
 		writeOperation(c, c.accepted(op))
 		return nil
 	}
+	if _, ok := core.NormalHostname(s.spec.Hostname); !ok && s.has("paas_id") && !s.has("vhost") {
+		s.bad("vhost", core.ProblemPattern, "not a host name: %s", clip(s.spec.Hostname))
+	}
 	all := s.problems
 	if !s.has("paas_id") && !s.has("vhost") {
 		found, err := c.d.opts.Core.CheckRoute(c.ctx, c.p, s.paas, s.spec)
