@@ -122,6 +122,18 @@ func TestPythonRunsTheDocumentsSnippets(t *testing.T) {
 	b.noSecrets()
 }
 
+// 94, 95: the client itself is not at hand, its calls are. The script sends them in its order and reads what it reads.
+func TestCallsOfTheCommandLineClient(t *testing.T) {
+	b := newBed(t).work()
+	t.Setenv("PASSWORD", secretPassword)
+	t.Setenv("SSH_KEY", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f alice@example.test")
+	if got := b.run(t, "python3", "testdata/gandi_cli.py"); got != "whole\n" {
+		t.Errorf("got %q", got)
+	}
+	b.stop()
+	b.noSecrets()
+}
+
 // 20, 92: stock Ruby has no nil.
 func TestRubyReadsRepliesWithoutNil(t *testing.T) {
 	b := newBed(t)
