@@ -135,9 +135,13 @@ func (b *bed) account(name string) core.Principal {
 }
 
 // work starts the engine until the test ends.
-func (b *bed) work() *bed {
+func (b *bed) work(change ...func([]operation.Definition) []operation.Definition) *bed {
 	b.Helper()
-	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: b.Definitions(), Poll: 2 * time.Millisecond,
+	definitions := b.Definitions()
+	for _, f := range change {
+		definitions = f(definitions)
+	}
+	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: definitions, Poll: 2 * time.Millisecond,
 		Log: b.Core.Log, Public: core.PublicError, OnEnd: func(operation.Record) {
 			select {
 			case b.moved <- struct{}{}:

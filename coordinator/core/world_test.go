@@ -34,6 +34,10 @@ type world struct {
 	refuse     map[string]error  // by its name, every time
 	gates      map[string]chan struct{}
 	waiting    map[string]chan struct{}
+	heldAt     int // number of the call that waits at heldGate; 0 is none
+	heldGate   chan struct{}
+	heldName   chan string
+	quiet      bool // no agent gives an answer
 	withoutTLS bool // routers are of a version that takes no certificates
 }
 
@@ -105,6 +109,32 @@ func (w *world) hold(name string) (waits <-chan struct{}, release func()) {
 	}
 }
 
+// holdAt makes the n-th call since the last arm wait until release; its name comes through waits.
+func (w *world) holdAt(n int) (waits <-chan string, release func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gate, name := make(chan struct{}), make(chan string, 1)
+	w.heldAt, w.heldGate, w.heldName = n, gate, name
+	return name, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.heldAt = 0
+		close(gate)
+	}
+}
+
+// burn destroys every node but the routers, behind everybody's back.
+func (w *world) burn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, n := range w.nodes {
+		if h := w.hosts[n.PrivateIPs[0]]; h == nil || !h.router {
+			delete(w.hosts, n.PrivateIPs[0])
+			delete(w.nodes, id)
+		}
+	}
+}
+
 func (w *world) call(ctx context.Context, name string) error {
 	w.mu.Lock()
 	w.calls = append(w.calls, name)
@@ -113,6 +143,11 @@ func (w *world) call(ctx context.Context, name string) error {
 		err = w.refuse[name]
 	}
 	gate := w.gates[name]
+	if len(w.calls) == w.heldAt {
+		gate = w.heldGate
+		w.heldName <- name
+		w.heldAt = 0
+	}
 	if waiting := w.waiting[name]; gate != nil && waiting != nil {
 		close(waiting)
 		delete(w.waiting, name)
@@ -392,7 +427,7 @@ func (w *world) Agent(n core.Node) (core.Agent, error) { return agentOf{w: w, n:
 func (a agentOf) do(ctx context.Context, name string, change func(*host) error) error {
 	return a.w.act(ctx, name, func() error {
 		h := a.w.hosts[a.n.Address]
-		if h == nil || h.dead {
+		if h == nil || h.dead || a.w.quiet {
 			return core.Errorf(core.Unavailable, core.ObjNode, "the agent gives no answer")
 		}
 		return change(h)

@@ -319,6 +319,7 @@ func (e *Engine) attempt(ctx context.Context, run *Run, timeout time.Duration, c
 	stepCtx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	pause := 50 * time.Millisecond
+	var last error
 	for n := 1; ; n++ {
 		if cancelable {
 			asked, err := e.opts.Store.CancelRequested(ctx, run.group.ID)
@@ -336,6 +337,10 @@ func (e *Engine) attempt(ctx context.Context, run *Run, timeout time.Duration, c
 		if ctx.Err() != nil {
 			return n, ctx.Err()
 		}
+		if stepCtx.Err() != nil && last != nil {
+			err = last // this attempt was cut off by the deadline; why the one before failed says more
+		}
+		last = err
 		if !Temporary(err) && stepCtx.Err() == nil {
 			return n, &errStop{StatusFailed, e.opts.Public(run.Operation.ID, err), run.step, err}
 		}

@@ -454,3 +454,20 @@ func TestCallersReadWhatPublicSays(t *testing.T) {
 type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// An attempt that the deadline cuts off fails the step for the reason that the attempt before had.
+func TestTheDeadlineIsNotTheReason(t *testing.T) {
+	t.Parallel()
+	tries := 0
+	r := newRig(t, operation.Definition{Kind: "slow", Steps: []operation.Step{{Name: "a", Timeout: 300 * time.Millisecond,
+		Do: func(ctx context.Context, _ *operation.Run) error {
+			if tries++; tries == 1 {
+				return operation.RetryAfter(time.Millisecond, "the agent gives no answer")
+			}
+			<-ctx.Done()
+			return fmt.Errorf("begin: %w", ctx.Err())
+		}}}})
+	if got, want := r.await(t, r.enqueue(t, "slow").ID).Operations[0].Error, "gave up after 300ms: the agent gives no answer"; got != want {
+		t.Errorf("got the reason %q, want %q", got, want)
+	}
+}

@@ -144,6 +144,53 @@ func (s *site) changes(t *testing.T, id int64, router node) {
 			t.Errorf("got a shell after it was closed: %s", out)
 		}
 	})
+	t.Run("a snapshot brings the old rows and files back", func(t *testing.T) {
+		operation := func(method string, arg any, want string) gandiOperation {
+			t.Helper()
+			var op gandiOperation
+			s.mustGandi(&op, method, arg)
+			if op.Type != want {
+				t.Errorf("%s: got the operation %s, want %s", method, op.Type, want)
+			}
+			s.done(op)
+			return op
+		}
+		add := func(row string) {
+			t.Helper()
+			if code, body := s.fetch(router.Address, "shop.test", "/?add="+row); code != 200 || !strings.Contains(body, row) {
+				t.Fatalf("got %d %q, want the row %s written", code, body, row)
+			}
+		}
+		add("kept-row")
+		operation("paas.snapshot.create", id, "paas_snapshot_create")
+		var snapshots []struct {
+			ID    int64  `json:"id"`
+			State string `json:"state"`
+			Size  int    `json:"size"`
+		}
+		s.mustGandi(&snapshots, "paas.snapshot.list", map[string]any{"paas_id": id})
+		if len(snapshots) != 1 || snapshots[0].State != "created" || snapshots[0].Size != 15 {
+			t.Fatalf("got %+v, want one that is created, of 15 GB", snapshots)
+		}
+		add("lost-row")
+		if out, err := s.sftp(id, "correct-horse-42", "rm shared/random\n"); err != nil {
+			t.Fatalf("sftp rm: %v %s", err, out)
+		}
+		operation("paas.snapshot.restore", snapshots[0].ID, "paas_restore")
+		s.await(time.Minute, "the old rows, and them alone", func() (bool, string) {
+			code, body := s.fetch(router.Address, "shop.test", "/")
+			return code == 200 && strings.Contains(body, "kept-row") && strings.Contains(body, "hello-from-outside") && !strings.Contains(body, "lost-row"), body
+		})
+		if out, err := s.sftp(id, "correct-horse-42", "ls shared\n"); err != nil || !strings.Contains(out, "random") {
+			t.Errorf("the removed file: got %q, %v", out, err)
+		}
+		add("row-after")
+		for kind, want := range map[string]int{"volumes": 1, "snapshots": 1} {
+			if got := s.stateEntries(kind); len(got) != want {
+				t.Errorf("got the %s %v, want %d", kind, got, want)
+			}
+		}
+	})
 	t.Run("62 a restart brings the page back", func(t *testing.T) {
 		var ops []gandiOperation
 		s.mustGandi(&ops, "paas.restart", id)

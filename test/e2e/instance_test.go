@@ -203,8 +203,10 @@ func (s *site) assertDeleted(router, host string, id int64) {
 			s.t.Errorf("node %+v is left", n)
 		}
 	}
-	if left := s.stateEntries("volumes"); len(left) != 0 {
-		s.t.Errorf("volumes are left: %v", left)
+	for _, kind := range []string{"volumes", "snapshots"} {
+		if left := s.stateEntries(kind); len(left) != 0 {
+			s.t.Errorf("%s are left: %v", kind, left)
+		}
 	}
 	if left := s.stateEntries("nodes"); len(left) != 1 {
 		s.t.Errorf("got machines %v, want the router's alone", left)

@@ -25,6 +25,8 @@ const (
 	nodeClients = 16
 	instances   = 1000
 	pageSize    = 500 // the most paas.list gives at once
+
+	loadEmail, loadPassword = "load@localhost.test", "load-password"
 )
 
 // startCoordinator runs the built coordinator on a data directory with the in-memory cloud only.
@@ -104,12 +106,12 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	theirs, err := listedMembers(pages(pythonURL, key), instances)
+	theirs, err := listedMembers(pages(pythonURL, key, instances), instances)
 	if err != nil {
 		python.stop()
 		return nil, err
 	}
-	floor, err := perSecond(ctx, span, pages(pythonURL, key)...)
+	floor, err := perSecond(ctx, span, pages(pythonURL, key, instances)...)
 	python.stop()
 	if err != nil {
 		return nil, err
@@ -119,22 +121,22 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer p.stop()
-	members, err := listedMembers(pages(url+"/xmlrpc/", key), instances)
+	members, err := listedMembers(pages(url+"/xmlrpc/", key, instances), instances)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Equal(members, theirs) {
 		return nil, fmt.Errorf("paas.list: got the members %q, and from Python's server %q", members, theirs)
 	}
-	ours, err := perSecond(ctx, span, pages(url+"/xmlrpc/", key)...)
+	ours, err := perSecond(ctx, span, pages(url+"/xmlrpc/", key, instances)...)
 	return []row{times("`paas.list` of 1,000 instances (two pages of 500), against Python's xmlrpc.server", "/s", ours, floor, 20)}, err
 }
 
-// pages are the calls that list every instance.
-func pages(url, key string) []request {
+// pages are the calls that list n instances.
+func pages(url, key string, n int) []request {
 	var rs []request
-	for page := range instances / pageSize {
-		rs = append(rs, request{"POST", url, fmt.Sprintf(`<?xml version='1.0'?>
+	for page := range (n + pageSize - 1) / pageSize {
+		rs = append(rs, request{method: "POST", url: url, body: fmt.Sprintf(`<?xml version='1.0'?>
 <methodCall><methodName>paas.list</methodName><params><param><value><string>%s</string></value></param>
 <param><value><struct><member><name>items_per_page</name><value><int>%d</int></value></member>
 <member><name>page</name><value><int>%d</int></value></member></struct></value></param></params></methodCall>`, key, pageSize, page)})
@@ -158,7 +160,7 @@ func fill(ctx context.Context, dir string, n int, agents string) (key string, er
 	if err != nil {
 		return "", err
 	}
-	account, _, secret, err := a.CreateAccount(ctx, "load@localhost", "", false)
+	account, _, secret, err := a.CreateAccount(ctx, loadEmail, loadPassword, false)
 	if err != nil {
 		return "", err
 	}

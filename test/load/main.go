@@ -38,6 +38,9 @@ var measures = []measure{
 	{"nodes", measureNodes},
 	{"paas-list", measurePaasList},
 	{"create", measureCreate},
+	{"list-growth", measureListGrowth},
+	{"apps-growth", measureAppsGrowth},
+	{"operations", measureOperations},
 }
 
 func main() {
@@ -56,7 +59,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	keep := flags.String("write", "", "file to keep the table in")
-	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create")
+	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create, list-growth, apps-growth, operations")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -91,15 +91,27 @@ func (p *process) cpu() (time.Duration, error) {
 // request is one HTTP request that a measurement repeats.
 type request struct {
 	method, url, body string
+	token             string // "": none
 }
 
-func (r request) send(client *http.Client) (int64, error) {
+func (r request) http() (*http.Request, error) {
 	req, err := http.NewRequest(r.method, r.url, strings.NewReader(r.body))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if r.body != "" {
 		req.Header.Set("Content-Type", "text/xml")
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "bearer "+r.token)
+	}
+	return req, nil
+}
+
+func (r request) send(client *http.Client) (int64, error) {
+	req, err := r.http()
+	if err != nil {
+		return 0, err
 	}
 	answer, err := client.Do(req)
 	if err != nil {
