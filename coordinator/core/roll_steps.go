@@ -316,7 +316,7 @@ func (c *Core) startUnit(ctx context.Context, app App, rel Release, u AppUnit) e
 
 // startAgain starts an app's units anew after its node was booted, with the environment as it is now, and lets routers know.
 func (c *Core) startAgain(ctx context.Context, app App) error {
-	if app.hasVHosts() || app.Halted {
+	if app.Halted || len(app.Units) == 0 {
 		return nil
 	}
 	units := slices.DeleteFunc(slices.Clone(app.Units), func(u AppUnit) bool { return u.State == UnitStarting || u.State == UnitStopping })

@@ -122,8 +122,8 @@ func TestInstancesOfEveryType(t *testing.T) {
 	s.start(0)
 	d := s.desk(gitPort)
 	router := s.nodeWith("router")
-	for _, kinds := range [][]string{{"phpmysql", "nodejspgsql", "pythonmysql", "rubypgsql"}, {"phppgsql", "nodejsmysql", "pythonpgsql", "rubymysql"}} {
-		t.Run(strings.Join(kinds, " "), func(t *testing.T) { s.livesOf(t, d, router.Address, kinds) })
+	for i, kinds := range [][]string{{"phpmysql", "nodejspgsql", "pythonmysql", "rubypgsql"}, {"phppgsql", "nodejsmysql", "pythonpgsql", "rubymysql"}} {
+		t.Run(strings.Join(kinds, " "), func(t *testing.T) { s.livesOf(t, d, router.Address, kinds, i == 0) })
 	}
 	var f *fault
 	spec := instanceSpec("documents")
@@ -224,7 +224,8 @@ func (d *desk) deploy(l live, branch string) (string, error) {
 	return d.run("", "ssh", "-i", d.key, l.at, "deploy "+l.repository+" "+branch)
 }
 
-func (s *site) livesOf(t *testing.T, d *desk, router string, kinds []string) {
+// livesOf creates instances at once, gives them code, and deletes them. With long one of PHP and one with units live on a while.
+func (s *site) livesOf(t *testing.T, d *desk, router string, kinds []string, long bool) {
 	whole := s.t
 	s.t = t
 	defer func() { s.t = whole }()
@@ -256,9 +257,11 @@ func (s *site) livesOf(t *testing.T, d *desk, router string, kinds []string) {
 	for _, l := range lives {
 		s.codeComesIn(t, d, router, l)
 	}
-	s.strangers(t, d, lives)
-	s.sitesOfTheirOwn(t, d, router, lives[0])
-	s.unitsChange(t, router, lives[2])
+	if long {
+		s.strangers(t, d, lives)
+		s.sitesOfTheirOwn(t, d, router, lives[0])
+		s.unitsChange(t, d, router, lives[2])
+	}
 	for _, l := range lives {
 		var op gandiOperation
 		s.mustGandi(&op, "paas.delete", l.id)
@@ -353,7 +356,7 @@ func (s *site) sitesOfTheirOwn(t *testing.T, d *desk, router string, l live) {
 }
 
 // unitsChange does with an instance that runs as units what is done with one of PHP.
-func (s *site) unitsChange(t *testing.T, router string, l live) {
+func (s *site) unitsChange(t *testing.T, d *desk, router string, l live) {
 	served := func(host string) {
 		t.Helper()
 		s.await(time.Minute, "the page with its row under "+host, func() (bool, string) {
@@ -372,6 +375,12 @@ func (s *site) unitsChange(t *testing.T, router string, l live) {
 	}
 	if out, err := s.sftp(l.id, "battery-staple-7", "ls\n"); err != nil || !strings.Contains(out, "shared") {
 		t.Errorf("sftp: got %q, %v, want the app's directory", out, err)
+	}
+	for password, want := range map[string]string{"correct-horse-42": "Permission denied", "battery-staple-7": "the repository has no nowhere"} {
+		out, err := d.run("", "sshpass", "-p"+password, "ssh", "-oPubkeyAuthentication=no", l.at, "deploy "+l.repository+" nowhere")
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("git with the password %s: got %q, %v, want %q", password, out, err, want)
+		}
 	}
 	s.mustGandi(&ops, "paas.restart", l.id)
 	s.done(ops...)
