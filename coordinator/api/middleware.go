@@ -149,7 +149,7 @@ const (
 // drain reads a body that is refused. Many clients send all of it before they read, and would find a broken connection
 // instead of the answer. Those that wait for "100 Continue" have not begun; others that wait send nothing.
 func drain(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor != 1 || r.Header.Get("Expect") != "" {
+	if r.Header.Get("Expect") != "" {
 		return
 	}
 	control, end := http.NewResponseController(w), time.Now().Add(drainTime)

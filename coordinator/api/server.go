@@ -143,7 +143,7 @@ func (s *Server) protocols(c *tls.Config) *tls.Config {
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS12
 	}
-	protocols := []string{"h2", "http/1.1"}
+	protocols := []string{"h2", "http/1.1", "http/1.0"} // a client that offers none of them is refused
 	if s.o.OneRequest {
 		protocols = protocols[1:]
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,11 +73,33 @@ func TestServerServesTheSameRoutesWithAndWithoutTLS(t *testing.T) {
 	}
 }
 
+// curl --http1.0 offers http/1.0 alone.
+func TestServerSpeaksWhatItsClientsOffer(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	s, _, stop := startServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }), time.Second)
+	for _, offer := range [][]string{nil, {"http/1.1"}, {"http/1.0"}, {"http/1.0", "http/1.1"}} {
+		conn, err := tls.Dial("tcp", s.TLSAddr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: offer})
+		if err != nil {
+			t.Errorf("offer %q: %v", offer, err)
+			continue
+		}
+		_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+		answer, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil || !strings.HasSuffix(string(answer), "HTTP/1.0") {
+			t.Errorf("offer %q: got %q, %v, want an answer", offer, answer, err)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Python and old libcurl write the whole request before they read.
 func TestServerAnswersClientsThatSendABodyOverTheLimitFirst(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	f := newFixture(t, api.HandlerOptions{MaxBody: 8}, func(*http.ServeMux) {})
-	s, _, stop := startServer(t, f.handler, time.Second)
+	s, client, stop := startServer(t, f.handler, time.Second)
 	const size = 15 << 20 // more than the kernel keeps for a reader that does not read
 	conn, err := net.Dial("tcp", s.PlainAddr().String())
 	if err != nil {
@@ -92,6 +115,19 @@ func TestServerAnswersClientsThatSendABodyOverTheLimitFirst(t *testing.T) {
 		t.Errorf("got %q, %v, want 413 in the dialect's own form", answer, err)
 	}
 
+	t.Run("the same over HTTP/2", func(t *testing.T) {
+		body := &countingReader{r: strings.NewReader(strings.Repeat("x", size))}
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", "https://"+s.TLSAddr().String()+"/one/echo", body)
+		req.ContentLength = size
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if answer, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 413 || resp.ProtoMajor != 2 || !strings.Contains(string(answer), "oops") || body.n.Load() != size {
+			t.Errorf("got %s %s %q, %v after %d bytes, want 413 after all of them", resp.Proto, resp.Status, answer, err, body.n.Load())
+		}
+	})
 	t.Run("who waits for 100 Continue is answered at once", func(t *testing.T) {
 		conn, err := net.Dial("tcp", s.PlainAddr().String())
 		if err != nil {
@@ -109,6 +145,17 @@ func TestServerAnswersClientsThatSendABodyOverTheLimitFirst(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func TestServerLetsRequestsFinishWhenItStops(t *testing.T) {
