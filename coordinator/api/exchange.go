@@ -31,12 +31,19 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// Value answers for the exchange itself and leaves every other key to the request's context.
+// Value answers for the exchange itself and for where the call came from, and leaves every other key to the request's context.
 func (x *exchange) Value(key any) any {
-	if key == (exchangeKey{}) {
+	switch key {
+	case exchangeKey{}:
 		return x
+	case core.CallerKey{}:
+		return x.caller()
 	}
 	return x.Context.Value(key)
+}
+
+func (x *exchange) caller() core.Principal {
+	return core.Principal{Via: "anonymous", From: x.from, RequestID: x.id, Dialect: x.mount.name}
 }
 
 func exchangeOf(ctx context.Context) *exchange {
@@ -59,7 +66,7 @@ func Caller(ctx context.Context) core.Principal {
 	if x == nil {
 		return core.Principal{Via: "anonymous"}
 	}
-	return core.Principal{Via: "anonymous", From: x.from, RequestID: x.id, Dialect: x.mount.name}
+	return x.caller()
 }
 
 // Principal is who SetPrincipal said called; until then it is Caller.

@@ -72,6 +72,9 @@ func TestAccessLog(t *testing.T) {
 	f := newFixture(t, api.HandlerOptions{}, func(mux *http.ServeMux) {
 		mux.HandleFunc("POST /one/{thing}", func(w http.ResponseWriter, r *http.Request) {
 			p := api.SetPrincipal(r.Context(), core.Principal{Account: core.Account{ID: "a", Handle: "RV1-REEVE"}, Via: "token"})
+			if got := core.CallerOf(r.Context()); got != api.Caller(r.Context()) || got.From == "" || got.Dialect == "" {
+				t.Errorf("got %+v, want the caller without an account", got)
+			}
 			if got := api.Principal(r.Context()); got != p {
 				t.Errorf("got principal %+v, want %+v", got, p)
 			}

@@ -96,7 +96,7 @@ func (a *Auth) createAccount(ctx context.Context, email string, c Credentials, a
 				return err
 			}
 		}
-		return a.audit(tx, id, "account.create")
+		return a.audit(ctx, tx, id, "account.create")
 	})
 	if err != nil {
 		return core.Account{}, fmt.Errorf("create account: %w", err)
@@ -179,7 +179,7 @@ func (a *Auth) changeAccount(ctx context.Context, id core.AccountID, action stri
 				return err
 			}
 		}
-		return a.audit(tx, id, action)
+		return a.audit(ctx, tx, id, action)
 	})
 	a.cache.forget(func(_ cacheKey, account core.Account) bool { return account.ID == id })
 	return err
@@ -208,7 +208,7 @@ func (a *Auth) putCredential(ctx context.Context, kind core.CredentialKind, text
 		if err := tx.PutCredential(c); err != nil {
 			return err
 		}
-		return a.audit(tx, id, string(kind)+".create")
+		return a.audit(ctx, tx, id, string(kind)+".create")
 	})
 }
 
@@ -228,15 +228,17 @@ func (a *Auth) Revoke(ctx context.Context, text string) error {
 		if err := tx.PutCredential(c); err != nil {
 			return err
 		}
-		return a.audit(tx, c.AccountID, string(c.Kind)+".revoke")
+		return a.audit(ctx, tx, c.AccountID, string(c.Kind)+".revoke")
 	})
 	a.cache.forget(func(key cacheKey, _ core.Account) bool { return key.hash == hash })
 	return err
 }
 
 // audit records a change of credentials in the change's own transaction.
-func (a *Auth) audit(tx core.Tx, id core.AccountID, action string) error {
-	return tx.Audit(core.AuditRecord{At: a.now().UTC(), AccountID: id, Action: action, Subject: string(id), Outcome: "accepted"})
+func (a *Auth) audit(ctx context.Context, tx core.Tx, id core.AccountID, action string) error {
+	from := core.CallerOf(ctx)
+	return tx.Audit(core.AuditRecord{At: a.now().UTC(), AccountID: id, Dialect: from.Dialect, From: from.From,
+		Action: action, Subject: string(id), Outcome: "accepted"})
 }
 
 func newToken() string {

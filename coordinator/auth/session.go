@@ -89,7 +89,7 @@ func (a *Auth) replacePassword(ctx context.Context, id core.AccountID, hash stri
 				return err
 			}
 		}
-		return a.audit(tx, id, action)
+		return a.audit(ctx, tx, id, action)
 	})
 	a.Forget(id)
 	return err

@@ -17,7 +17,7 @@ type memory struct {
 	apps        []core.App
 	logins      map[core.AppID]core.AppLogin
 	views       int
-	audit       []string
+	audit       []core.AuditRecord
 }
 
 func newMemory() *memory {
@@ -114,6 +114,6 @@ func (t memoryTx) PutCredential(c core.Credential) error {
 }
 
 func (t memoryTx) Audit(r core.AuditRecord) error {
-	t.m.audit = append(t.m.audit, string(r.AccountID)+" "+r.Action)
+	t.m.audit = append(t.m.audit, r)
 	return nil
 }

@@ -126,7 +126,7 @@ func (a *Auth) CreateUser(ctx context.Context, u NewUser) (core.Account, error) 
 		if err := tx.PutApplication(&core.Application{AccountID: id, Name: core.FirstApplication, CreatedAt: now}); err != nil {
 			return err
 		}
-		return a.audit(tx, id, "account.create")
+		return a.audit(ctx, tx, id, "account.create")
 	})
 	account.PasswordHash = ""
 	return account, err
@@ -152,7 +152,7 @@ func (a *Auth) ChangeCredit(ctx context.Context, email string, n int) (int64, er
 			return err
 		}
 		left = account.Credit
-		return a.audit(tx, account.ID, "account.credit")
+		return a.audit(ctx, tx, account.ID, "account.credit")
 	})
 	return left, err
 }

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"context"
 	"time"
 )
 
@@ -77,6 +78,16 @@ type Principal struct {
 
 // Anonymous says that nobody was authenticated.
 func (p Principal) Anonymous() bool { return p.Account.ID == "" }
+
+// CallerKey is the context key under which a call's Principal is found, without its account.
+type CallerKey struct{}
+
+// CallerOf is where the call that ctx belongs to came from: dialect, address and request id. It is empty outside of a call, such
+// as in a command.
+func CallerOf(ctx context.Context) Principal {
+	p, _ := ctx.Value(CallerKey{}).(Principal)
+	return p
+}
 
 // AuditRecord is one mutating call: who did what, from where, with what outcome.
 type AuditRecord struct {
