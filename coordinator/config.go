@@ -96,12 +96,26 @@ type MetricConfig struct {
 
 // CloudConfig is one cloud. Engine decides which of the other members apply.
 type CloudConfig struct {
-	Engine         string       `yaml:"engine"`          // fake, nspawn or static
-	AllowAnonymous bool         `yaml:"allow_anonymous"` // let callers without a token use it
-	Bridge         string       `yaml:"bridge"`          // nspawn: name of its bridge
-	Subnet         string       `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
-	Hosts          []HostConfig `yaml:"hosts"`           // static: machines that vm/start may enrol
+	Engine         string         `yaml:"engine"`          // fake, nspawn or static
+	AllowAnonymous bool           `yaml:"allow_anonymous"` // let callers without a token use it
+	Bridge         string         `yaml:"bridge"`          // nspawn: name of its bridge
+	Subnet         string         `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
+	Hosts          []HostConfig   `yaml:"hosts"`           // static: machines that vm/start may enrol
+	Location       LocationConfig `yaml:"location"`        // nspawn, static
 }
+
+// LocationConfig is where a cloud is, as Gandi's clients show and name it. What is left out is made up.
+type LocationConfig struct {
+	Name    string `yaml:"name"`
+	Country string `yaml:"country"`
+	ISO     string `yaml:"iso"`  // of the country, such as "LU"
+	Code    string `yaml:"code"` // such as "LU-BI1", which gandi.cli takes unless it is told another one
+}
+
+var (
+	isoPattern  = regexp.MustCompile(`^([A-Z]{2})?$`)
+	codePattern = regexp.MustCompile(`^([A-Z]{2}-[A-Z0-9]{1,12})?$`) // in capitals: gandi.cli turns what it is given into them
+)
 
 // HostConfig is a machine of a static cloud and how to reach it over SSH.
 type HostConfig struct {
@@ -306,6 +320,12 @@ func (c *Config) Validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Clouds)) {
 		cloud := c.Clouds[name]
+		if !isoPattern.MatchString(cloud.Location.ISO) {
+			bad("clouds.%s.location.iso: %q is not two capital letters", name, cloud.Location.ISO)
+		}
+		if !codePattern.MatchString(cloud.Location.Code) {
+			bad("clouds.%s.location.code: %q is not like LU-BI1, in capitals", name, cloud.Location.Code)
+		}
 		switch cloud.Engine {
 		case "fake":
 		case "static":

@@ -99,6 +99,21 @@ func TestThePackagedConfigurationShowsTheDefaults(t *testing.T) {
 	}
 }
 
+func TestLocations(t *testing.T) {
+	c, err := load(t, "clouds: {nspawn: {engine: nspawn, location: {name: Bissen, country: Luxembourg, iso: LU, code: LU-BI1}}}\n", nil)
+	if got := c.Clouds["nspawn"].Location.core(); err != nil || got.Code != "LU-BI1" || got.ISO != "LU" || got.Country != "Luxembourg" || got.Name != "Bissen" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for file, want := range map[string]string{
+		"clouds: {nspawn: {engine: nspawn, location: {code: lu-bi1}}}": `clouds.nspawn.location.code: "lu-bi1" is not like LU-BI1, in capitals`,
+		"clouds: {nspawn: {engine: nspawn, location: {iso: lux}}}":     `clouds.nspawn.location.iso: "lux" is not two capital letters`,
+	} {
+		if _, err := load(t, file, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", file, err, want)
+		}
+	}
+}
+
 func TestScalingMetrics(t *testing.T) {
 	c, err := load(t, "scaling_metrics:\n- {name: load, path: /proc/loadavg}\n- {name: queue, path: /usr/local/bin/queue, execute: true, role: db}\n", nil)
 	if got := c.metrics(); err != nil || len(got) != 2 || !got[0].Read || got[0].ID != 1 || got[1].Read || got[1].ID != 2 || got[1].Role != "db" {

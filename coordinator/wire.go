@@ -69,7 +69,7 @@ func openClouds(ctx context.Context, cfg Config, log *slog.Logger) (set *cloud.S
 }
 
 func nspawnOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) (nspawn.Options, error) {
-	o := nspawn.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Bridge: c.Bridge, ImageCache: cfg.ImageCache, Log: log}
+	o := nspawn.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Bridge: c.Bridge, ImageCache: cfg.ImageCache, Location: c.Location.core(), Log: log}
 	if c.Subnet == "" {
 		return o, nil
 	}
@@ -79,7 +79,7 @@ func nspawnOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) (ns
 }
 
 func staticOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) static.Options {
-	o := static.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Anonymous: c.AllowAnonymous, Log: log}
+	o := static.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Anonymous: c.AllowAnonymous, Location: c.Location.core(), Log: log}
 	o.Package = func(family, arch string) (string, error) {
 		if arch != machineArch() {
 			return "", core.Errorf(core.Unsupported, core.ObjNode, "there is no agent for %s machines here, only for %s", arch, machineArch())
@@ -90,6 +90,10 @@ func staticOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) sta
 		o.Hosts = append(o.Hosts, static.Host(h))
 	}
 	return o
+}
+
+func (l LocationConfig) core() core.Location {
+	return core.Location{Name: l.Name, Country: l.Country, ISO: l.ISO, Code: l.Code}
 }
 
 // machineArch is this program's architecture as uname -m says it; the agent's packages beside us are for the same.

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 )
@@ -132,8 +133,14 @@ type Location struct {
 	ID, Name string
 	Country  string // name, e.g. "France"
 	ISO      string // ISO 3166 code
-	Code     string // e.g. "FR-SD2"
+	Code     string // e.g. "FR-SD2"; clients may turn what people type into capitals
 	Num      int64
+}
+
+// Or is l with what it leaves out taken from other.
+func (l Location) Or(other Location) Location {
+	return Location{ID: cmp.Or(l.ID, other.ID), Name: cmp.Or(l.Name, other.Name), Country: cmp.Or(l.Country, other.Country),
+		ISO: cmp.Or(l.ISO, other.ISO), Code: cmp.Or(l.Code, other.Code), Num: cmp.Or(l.Num, other.Num)}
 }
 
 // CloudNodeState is the shared set of states of a provider's node.

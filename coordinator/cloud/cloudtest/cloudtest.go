@@ -3,6 +3,7 @@ package cloudtest
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,9 @@ func listsHaveIDs(t *testing.T, s suite) {
 	for _, l := range locations {
 		if l.ID == "" || l.Name == "" {
 			t.Errorf("location %+v lacks an id or a name", l)
+		}
+		if s.cloud.Info().Agents && (l.Code == "" || l.ISO == "" || l.Country == "" || l.Code != strings.ToUpper(l.Code) || l.ISO != strings.ToUpper(l.ISO)) {
+			t.Errorf("location %+v: want a country, and codes in capitals, by which Gandi's clients name it", l)
 		}
 	}
 	if _, err := s.cloud.Nodes(t.Context()); err != nil {

@@ -209,7 +209,8 @@ func (d *Driver) Sizes(context.Context) ([]core.Size, error) { return slices.Clo
 
 // Locations lists the one location there is: this host.
 func (d *Driver) Locations(context.Context) ([]core.Location, error) {
-	return []core.Location{{ID: "local", Name: d.Info().Host, Code: "local", Num: 1}}, nil
+	unknown := core.Location{Name: d.Info().Host, Country: "Nowhere", ISO: "ZZ", Code: "ZZ-HERE1"}
+	return []core.Location{core.Location{ID: "local", Num: 1}.Or(d.opts.Location).Or(unknown)}, nil
 }
 
 // Nodes lists every node that has a record, half-made and half-destroyed ones included, oldest first.

@@ -29,6 +29,8 @@ type Options struct {
 	ImageCache string
 	// Sizes replaces DefaultSizes; the first is what a NodeSpec without a size gets.
 	Sizes []core.Size
+	// Location is how the only one is shown; id and number are the driver's own.
+	Location core.Location
 	// MaxPids limits the processes and threads of a node. 0 means 2048.
 	MaxPids int
 	// Nameservers go into the nodes' resolv.conf. nil means the host's upstream servers.

@@ -33,6 +33,7 @@ type Options struct {
 	Hosts    []Host // of the configuration
 	// Package finds the agent's package for a machine. family is "deb" or "rpm", arch a name of uname -m.
 	Package   func(family, arch string) (path string, err error)
+	Location  core.Location // how the only one is shown; id and number are the driver's own
 	Anonymous bool
 	Log       *slog.Logger
 }
@@ -143,7 +144,8 @@ func (d *Driver) Sizes(context.Context) ([]core.Size, error) {
 
 // Locations implements core.Cloud.
 func (d *Driver) Locations(context.Context) ([]core.Location, error) {
-	return []core.Location{{ID: locationID, Name: "Where the machines are", Country: "Nowhere", ISO: "ZZ", Code: "SITE", Num: 1}}, nil
+	unknown := core.Location{Name: "Where the machines are", Country: "Nowhere", ISO: "ZZ", Code: "ZZ-SITE1"}
+	return []core.Location{core.Location{ID: locationID, Num: 1}.Or(d.o.Location).Or(unknown)}, nil
 }
 
 // Nodes implements core.Cloud. What it lists was enrolled; whether a machine is up is seen from its agent.
