@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -323,16 +324,22 @@ func (c *Core) deployOn(ctx context.Context, s Service, n Node, code *CodeVersio
 // serviceHost is the name of a service's site on its own nodes.
 func serviceHost(app App) string { return fmt.Sprintf("service-%d.internal", app.Num) }
 
-// PHPSettings are the settings of PHP that an owner may choose (spec director 5.3, phpconf), and what their values look like.
-// In Settings they are called "phpconf." and their name.
-var PHPSettings = map[string]*regexp.Regexp{
-	"display_errors":      phpSwitch,
-	"log_errors":          phpSwitch,
-	"max_execution_time":  phpNumber,
-	"max_input_time":      phpNumber,
-	"memory_limit":        phpSize,
-	"post_max_size":       phpSize,
-	"upload_max_filesize": phpSize,
+// PHPSetting is a setting of PHP that an owner may choose.
+type PHPSetting struct {
+	Values  *regexp.Regexp // what its values look like
+	Default string         // what a service has that was told nothing
+}
+
+// PHPSettings are the settings of PHP by name (spec director 5.3, phpconf). In Settings they are called "phpconf." and their
+// name. Clients take each for granted, so each is always written; the defaults are those of PHP's own production settings.
+var PHPSettings = map[string]PHPSetting{
+	"display_errors":      {phpSwitch, "Off"},
+	"log_errors":          {phpSwitch, "On"},
+	"max_execution_time":  {phpNumber, "30"},
+	"max_input_time":      {phpNumber, "60"},
+	"memory_limit":        {phpSize, "128M"},
+	"post_max_size":       {phpSize, "8M"},
+	"upload_max_filesize": {phpSize, "2M"},
 }
 
 var (
@@ -347,7 +354,8 @@ var (
 func serviceVHost(host, address string, paths agentapi.AppPaths, settings map[string]string) string {
 	var php strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(PHPSettings)) {
-		if v := settings["phpconf."+name]; v != "" && PHPSettings[name].MatchString(v) {
+		v := cmp.Or(settings["phpconf."+name], PHPSettings[name].Default)
+		if PHPSettings[name].Values.MatchString(v) {
 			fmt.Fprintf(&php, "   php_value %s %s\n", name, v)
 		}
 	}

@@ -425,8 +425,9 @@ type memCloud struct {
 	lastAddr  int
 	refuse    map[string]error // by the name of a call
 	once      map[string]bool
-	releases  map[string][]int // by node address: releases put
-	sizes     map[string]int   // likewise: size of the last archive
+	releases  map[string][]int  // by node address: releases put
+	sizes     map[string]int    // likewise: size of the last archive
+	sites     map[string]string // by node address: the vhost made last
 	dumps     map[string][]byte
 	code      map[string][]byte  // by node address and release
 	scripts   map[string]*script // by node address and name
@@ -435,7 +436,7 @@ type memCloud struct {
 }
 
 func newMemCloud() *memCloud {
-	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}, sizes: map[string]int{}, dumps: map[string][]byte{}, code: map[string][]byte{}, scripts: map[string]*script{}}
+	return &memCloud{nodes: map[string]core.CloudNode{}, addresses: map[string]string{}, refuse: map[string]error{}, once: map[string]bool{}, releases: map[string][]int{}, sizes: map[string]int{}, sites: map[string]string{}, dumps: map[string][]byte{}, code: map[string][]byte{}, scripts: map[string]*script{}}
 }
 
 var (
@@ -587,7 +588,10 @@ func (a agentOf) CreateApp(_ context.Context, p agentapi.CreateAppParams) (agent
 	return agentapi.AppPaths{Home: p.Base + "/" + p.App, DocumentRoot: "/web"}, a.failure("CreateApp")
 }
 func (a agentOf) DeleteApp(context.Context, agentapi.AppParams) error { return nil }
-func (a agentOf) CreateVHost(context.Context, agentapi.CreateVHostParams) (string, error) {
+func (a agentOf) CreateVHost(_ context.Context, p agentapi.CreateVHostParams) (string, error) {
+	a.mu.Lock()
+	a.sites[a.node.Address] = p.Template
+	a.mu.Unlock()
 	return "", a.failure("CreateVHost")
 }
 func (a agentOf) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) error   { return nil }
@@ -761,6 +765,12 @@ func (a agentOf) DumpDatabase(_ context.Context, _ string, p agentapi.DumpDataba
 }
 
 func (a agentOf) Call(_ context.Context, method string, _, _ any) error { return a.failure(method) }
+
+func (m *memCloud) site(address string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sites[address]
+}
 
 // size is that of the archive which a node got last.
 func (m *memCloud) size(address string) int {

@@ -88,9 +88,9 @@ func (c *managerCall) updateConfiguration() (any, error) {
 		}
 	}
 	for name, v := range conf {
-		allowed := core.PHPSettings[name]
+		allowed, known := core.PHPSettings[name]
 		value := fmt.Sprint(v)
-		if allowed == nil || !allowed.MatchString(value) {
+		if !known || !allowed.Values.MatchString(value) {
 			return nil, core.Errorf(core.Invalid, "", "ERROR: phpconf cannot have %s = %s", clip(name), clip(value))
 		}
 		settings["phpconf."+name] = value
@@ -112,6 +112,11 @@ type configuration struct {
 func (c *managerCall) getConfiguration() (any, error) {
 	s, err := c.service()
 	conf := configuration{PHP: map[string]string{}}
+	if s.App.Platform == "php" {
+		for name, setting := range core.PHPSettings {
+			conf.PHP[name] = setting.Default
+		}
+	}
 	if s.Version != 0 {
 		id := codeID(s.Version)
 		conf.CodeVersion = &id

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
 // kind is how a method is called; another way is not found.
@@ -58,11 +60,40 @@ var managerMethods = []managerMethod{
 	{"get_script_status", byGet, (*managerCall).getScriptStatus, nil, false},
 	{"get_agent_log", byGet, (*managerCall).getAgentLog, []string{"agentId", "filename"}, false},
 
+	{"list_authorized_keys", byGet, (*managerCall).listAuthorizedKeys, nil, false},
+	{"upload_authorized_key", byUpload, notOffered("a service has no git repository; upload_code_version takes its code"), nil, false},
+	{"upload_startup_script", byUpload, notOffered("nothing of a service's owner runs as root on its nodes"), []string{"sid"}, false},
+	{"get_startup_script", byGet, notOffered("nothing of a service's owner runs as root on its nodes"), []string{"sid"}, false},
+	{"migrate_nodes", byPost, notOffered("nodes stay in their cloud; add_nodes and remove_nodes change how many there are"), []string{"migration_plan", "nodes", "delay"}, false},
+	{"on_autoscaling", byPost, notOffered("nodes are added by add_nodes alone"), []string{"cool_down", "reserved_cpu", "strategy", "response_time"}, false},
+	{"off_autoscaling", byPost, notOffered("nodes are added by add_nodes alone"), nil, false},
+	{"create_volume", byPost, notOffered(noVolumes), volumeParams, false},
+	{"delete_volume", byPost, notOffered(noVolumes), volumeParams, false},
+	{"generic_create_volume", byPost, notOffered(noVolumes), volumeParams, false},
+	{"generic_delete_volume", byPost, notOffered(noVolumes), volumeParams, false},
+
 	{"start_service", byPost, (*managerCall).startup, []string{"service_id", "cloud"}, true},
 	{"stop_service", byPost, (*managerCall).shutdown, []string{"service_id"}, true},
 	{"get_app_info", byGet, (*managerCall).getAppInfo, nil, false},
 	{"get_manager_log", byGet, (*managerCall).getLog, nil, false},
 	{"check_process", byGet, (*managerCall).checkProcess, nil, false},
+}
+
+const noVolumes = "services have no volumes"
+
+var volumeParams = []string{"volumeName", "volumeSize", "agentId", "service_id"}
+
+// notOffered refuses a method that tools know, in words that they show: of a method that is not found they make a traceback.
+func notOffered(why string) func(*managerCall) (any, error) {
+	return func(*managerCall) (any, error) {
+		return nil, core.Errorf(core.Unsupported, core.ObjService, "ERROR: not offered: %s", why)
+	}
+}
+
+// listAuthorizedKeys has none to list: nobody can add one.
+func (c *managerCall) listAuthorizedKeys() (any, error) {
+	_, err := c.service()
+	return map[string][]string{"authorizedKeys": {}}, err
 }
 
 // nodeParams are numbers of nodes by their role, and where they should be.

@@ -90,6 +90,16 @@ func (b *bed) uploadCode(u *someone, record map[string]any, name string, data []
 	return b.do(u.cert, r)
 }
 
+// uploadAs calls a method that takes a file.
+func (b *bed) uploadAs(u *someone, record map[string]any, method, field, filename string, data []byte) answer {
+	b.Helper()
+	body, kind := multipartFile(field, filename, data, "method", method)
+	r, err := http.NewRequest("POST", b.managerURL(record), bytes.NewReader(body))
+	b.must(err)
+	r.Header.Set("Content-Type", kind)
+	return b.do(u.cert, r)
+}
+
 func multipartFile(field, filename string, data []byte, pairs ...string) ([]byte, string) {
 	var out bytes.Buffer
 	for i := 0; i < len(pairs); i += 2 {
@@ -218,7 +228,21 @@ func TestManager(t *testing.T) {
 		}
 		b.wantRefusal("another node", b.manage(u.cert, record, "GET", "get_node_info", map[string]any{"serviceNodeId": "iaas0"}), "serviceNodeId")
 		conf := b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))
-		b.want("configuration", fmt.Sprintf("%v %v", conf["codeVersionId"], conf["phpconf"]), code+" map[memory_limit:64M]")
+		b.want("configuration", fmt.Sprintf("%v %v", conf["codeVersionId"], conf["phpconf"]), code+" map[display_errors:Off log_errors:On max_execution_time:30 max_input_time:60 memory_limit:64M post_max_size:8M upload_max_filesize:2M]")
+		vhost := b.cloud.site(info["ip"].(string))
+		for _, line := range []string{"php_value memory_limit 64M\n", "php_value display_errors Off\n"} {
+			if !strings.Contains(vhost, line) {
+				t.Errorf("the site has no %s: %s", line, vhost)
+			}
+		}
+	})
+	t.Run("what is not offered is refused in words that tools show", func(t *testing.T) {
+		b.wantRefusal("migrate_nodes", b.manage(u.cert, record, "POST", "migrate_nodes", map[string]any{"migration_plan": []any{}, "delay": 0}), "not offered")
+		b.wantRefusal("get_startup_script", b.manage(u.cert, record, "GET", "get_startup_script", nil), "not offered")
+		b.wantRefusal("upload_authorized_key", b.uploadAs(u, record, "upload_authorized_key", "key", "id.pub", []byte("ssh-rsa x")), "not offered")
+		b.wantRefusal("upload_startup_script", b.uploadAs(u, record, "upload_startup_script", "script", "s.sh", []byte("#!/bin/sh")), "not offered")
+		b.wantRefusal("create_volume", b.manage(u.cert, record, "POST", "create_volume", map[string]any{"volumeName": "v", "volumeSize": 10, "agentId": "iaas1"}), "not offered")
+		b.want("list_authorized_keys", string(b.manage(u.cert, record, "GET", "list_authorized_keys", nil).body), `{"result":{"authorizedKeys":[]},"error":null,"id":1}`)
 	})
 	t.Run("nodes are added for credit and taken away", func(t *testing.T) {
 		before := b.credit(u)
@@ -409,11 +433,7 @@ func TestMySQLManager(t *testing.T) {
 	b.wantRefusal("code", b.uploadCode(u, record, "x.tar.gz", targz(t, "a", "b")), "no code")
 	t.Run("a dump is loaded, and comes back as text", func(t *testing.T) {
 		load := func(text string) answer {
-			body, kind := multipartFile("mysqldump_file", "dump.sql", []byte(text), "method", "load_dump")
-			r, err := http.NewRequest("POST", b.managerURL(record), bytes.NewReader(body))
-			b.must(err)
-			r.Header.Set("Content-Type", kind)
-			return b.do(u.cert, r)
+			return b.uploadAs(u, record, "load_dump", "mysqldump_file", "dump.sql", []byte(text))
 		}
 		text := "CREATE TABLE t (n INT);\n" + strings.Repeat("-- more than a form may have\n", 100_000)
 		b.want("load_dump", string(load(text).body), `{"result":{},"error":null,"id":null}`)
@@ -423,11 +443,7 @@ func TestMySQLManager(t *testing.T) {
 		}
 		b.cloud.failOnce("LoadDump", agentapi.Errorf(agentapi.KindInvalid, "LoadError", "ERROR 1064 at line 1"))
 		b.wantRefusal("bad SQL", load("nonsense"), "ERROR 1064 at line 1")
-		body, kind := multipartFile("other", "dump.sql", nil, "method", "load_dump")
-		r, err := http.NewRequest("POST", b.managerURL(record), bytes.NewReader(body))
-		b.must(err)
-		r.Header.Set("Content-Type", kind)
-		b.wantRefusal("no file", b.do(u.cert, r), "mysqldump_file")
+		b.wantRefusal("no file", b.uploadAs(u, record, "load_dump", "other", "dump.sql", nil), "mysqldump_file")
 		if left, _ := filepath.Glob(filepath.Join(b.dir, "files", "*", "*")); len(left) > 0 {
 			t.Errorf("the dumps %q are left", left)
 		}
