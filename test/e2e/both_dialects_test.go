@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,8 @@ func TestOneInstanceThroughBothDialects(t *testing.T) {
 		}
 	}
 
+	w := s.watch(t, o, "shop", router.Name, "plain")
+	defer w.stop()
 	var ops []gandiOperation
 	s.mustGandi(&ops, "paas.create", map[string]any{"name": "shop", "size": "s", "type": "phpmysql", "datacenter_id": 1,
 		"vhosts": []string{"shop.test"}, "duration": "1m", "password": "correct-horse-42"})
@@ -79,14 +82,48 @@ func TestOneInstanceThroughBothDialects(t *testing.T) {
 		}
 		o.must(t, "PUT", "/vm/stop/nspawn", `{"hostname": "plain"}`)
 	})
+	t.Run("it is changed through one and watched through all", func(t *testing.T) {
+		s.mustGandi(&ops, "paas.update", id, map[string]any{"size": "m", "console": true})
+		s.done(ops...)
+		w.restarting(true)
+		s.mustGandi(&ops, "paas.restart", id)
+		s.done(ops...)
+		s.await(time.Minute, "it to run again", func() (bool, string) {
+			row := listed(app.Name)
+			return row != nil && row["state"] == 0.0, fmt.Sprint(row)
+		})
+		w.restarting(false)
+	})
 	t.Run("what one API deletes is gone from the other", func(t *testing.T) {
-		var op gandiOperation
-		s.mustGandi(&op, "paas.delete", id)
-		s.done(op)
+		r, err := http.NewRequestWithContext(t.Context(), "DELETE", s.url+"/apps/shop", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "bearer "+w.token)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("tsuru's API deletes with %s", answer.Status)
+		}
+		s.await(time.Minute, "the instance to be gone", func() (bool, string) {
+			var n int
+			s.mustGandi(&n, "paas.count")
+			return n == 0, fmt.Sprint(n)
+		})
 		s.t = t
 		s.await(time.Minute, "the node to be gone", func() (bool, string) { row := listed(app.Name); return row == nil, fmt.Sprint(row) })
 		if listed(router.Name) == nil {
 			t.Error("the router is gone, too")
+		}
+		seen := w.stop()
+		if w.compared < 10 {
+			t.Errorf("compared only %d times", w.compared)
+		}
+		if got, want := strings.Join(seen, " "), "being_created running being_deleted"; strings.TrimSpace(got) != want && strings.TrimSpace(got) != strings.Replace(want, " running ", " running halted running ", 1) {
+			t.Errorf("got the states %q, want %q", got, want)
 		}
 	})
 	s.t = t
