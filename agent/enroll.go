@@ -19,11 +19,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/crypto/keyring"
 	"github.com/reeve-paas/reeve/systemd"
 )
@@ -44,7 +47,9 @@ const (
 type enrollment struct {
 	url, address    string
 	keyFile, marker string
+	dropIn, caFile  string // settings of the unit that say whom to ask and tell, and the authority they name
 	client          *http.Client
+	ca              []byte                          // certificate of the coordinator's authority, PEM; nil when this host trusts it anyway
 	start           func(ctx context.Context) error // the agent, with a key that changed
 }
 
@@ -59,7 +64,8 @@ func enroll(ctx context.Context, args []string, t terminal) error {
 	if _, err := parse(flags, args, 0, 0); err != nil {
 		return err
 	}
-	e := enrollment{url: strings.TrimRight(*base, "/"), address: *address, keyFile: *keyFile, marker: markerPath, start: startAgent}
+	e := enrollment{url: strings.TrimRight(*base, "/"), address: *address, keyFile: *keyFile, marker: markerPath,
+		dropIn: agentapi.CoordinatorSettingsFile, caFile: agentapi.CoordinatorCAFile, start: startAgent}
 	if err := checkURL(e.url); err != nil {
 		return err
 	}
@@ -69,7 +75,7 @@ func enroll(ctx context.Context, args []string, t terminal) error {
 		}
 	}
 	var err error
-	if e.client, err = e.trusting(ctx, *caFile, *caSum); err != nil {
+	if e.client, e.ca, err = e.trusting(ctx, *caFile, *caSum); err != nil {
 		return err
 	}
 	fmt.Fprint(t.stderr, "Token: ")
@@ -112,8 +118,8 @@ func (e enrollment) free() error {
 }
 
 // trusting is a client that believes the coordinator's own authority: the one in a file, or the one that is fetched and has
-// the given checksum. Without either it believes what this host believes.
-func (e enrollment) trusting(ctx context.Context, caFile, caSum string) (*http.Client, error) {
+// the given checksum, which is returned too. Without either it believes what this host believes.
+func (e enrollment) trusting(ctx context.Context, caFile, caSum string) (*http.Client, []byte, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var pem []byte
 	var err error
@@ -123,16 +129,16 @@ func (e enrollment) trusting(ctx context.Context, caFile, caSum string) (*http.C
 	case caSum != "":
 		pem, err = e.fetchCA(ctx, caSum)
 	default:
-		return newClient(config), nil
+		return newClient(config), nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config.RootCAs = x509.NewCertPool()
 	if !config.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, errors.New("the authority's certificate is not in PEM form")
+		return nil, nil, errors.New("the authority's certificate is not in PEM form")
 	}
-	return newClient(config), nil
+	return newClient(config), pem, nil
 }
 
 func newClient(config *tls.Config) *http.Client {
@@ -177,12 +183,7 @@ func (e enrollment) run(ctx context.Context, token string) (name string, err err
 		return "", fmt.Errorf("ask the coordinator: %w", err)
 	}
 	defer answer.Body.Close()
-	var reply struct {
-		ServerID string `json:"server_id"`
-		Name     string `json:"name"`
-		Key      string `json:"key"`
-		Message  string `json:"message"`
-	}
+	var reply identity
 	if err := json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&reply); err != nil {
 		return "", fmt.Errorf("the coordinator's answer is not understood: %s: %w", answer.Status, err)
 	}
@@ -192,36 +193,102 @@ func (e enrollment) run(ctx context.Context, token string) (name string, err err
 	if key, err := base64.StdEncoding.DecodeString(reply.Key); err != nil || len(key) != 40 {
 		return "", errors.New("the coordinator's answer holds no key of 40 bytes")
 	}
-	return reply.Name, e.take(ctx, reply.ServerID, reply.Key)
+	if !goodIdentity(reply) {
+		return "", errors.New("the coordinator's answer names no server, or no paths of its own")
+	}
+	return reply.Name, e.take(ctx, reply)
 }
 
-// take writes marker and key and starts the agent; a failure puts back what was there.
-func (e enrollment) take(ctx context.Context, serverID, key string) (err error) {
-	old, err := os.ReadFile(e.keyFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// identity is the coordinator's answer.
+type identity struct {
+	ServerID string `json:"server_id"`
+	Name     string `json:"name"`
+	Key      string `json:"key"`
+	Message  string `json:"message"`
+	QueryEnv string `json:"queryenv"` // path below its URL; "" of an older coordinator, for this and the next
+	Messages string `json:"messages"`
+}
+
+var (
+	goodServerID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,100}$`)
+	goodURLPath  = regexp.MustCompile(`^(/[0-9A-Za-z._-]+)*$`)
+)
+
+// goodIdentity says that an answer can be written into a unit's settings.
+func goodIdentity(i identity) bool {
+	return goodServerID.MatchString(i.ServerID) && goodURLPath.MatchString(i.QueryEnv) && goodURLPath.MatchString(i.Messages)
+}
+
+// settings tell the unit whom to ask and tell: not agent.yaml, which is its administrator's. It is "" where the coordinator
+// offers neither.
+func (e enrollment) settings(i identity) string {
+	if i.QueryEnv == "" && i.Messages == "" || strings.ContainsAny(e.url, " \t\"'\\%$") {
+		return ""
 	}
-	had := err == nil
-	defer func() {
-		if err == nil {
-			return
+	lines := []string{"[Service]", "Environment=REEVE_AGENT_COORDINATOR_SERVER_ID=" + i.ServerID}
+	for name, path := range map[string]string{"QUERYENV_URL": i.QueryEnv, "PRODUCER_URL": i.Messages} {
+		if path != "" {
+			lines = append(lines, "Environment=REEVE_AGENT_COORDINATOR_"+name+"="+e.url+path)
 		}
-		err = errors.Join(err, removeIfThere(e.marker))
-		if had {
-			err = errors.Join(err, keyring.WriteFile(e.keyFile, old, true))
-		} else {
-			err = errors.Join(err, removeIfThere(e.keyFile))
+	}
+	if e.ca != nil {
+		lines = append(lines, "Environment=REEVE_AGENT_COORDINATOR_CA_FILE="+e.caFile)
+	}
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// take writes marker, key and settings and starts the agent; a failure puts back what was there.
+func (e enrollment) take(ctx context.Context, i identity) (err error) {
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				err = errors.Join(err, f())
+			}
 		}
 	}()
-	if err := os.MkdirAll(filepath.Dir(e.marker), 0o755); err != nil {
-		return err
+	put := func(file, text string, write func(file string, data []byte) error) error {
+		old, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		had := err == nil
+		undo = append(undo, func() error {
+			if had {
+				return write(file, old)
+			}
+			return removeIfThere(file)
+		})
+		if text == "" {
+			return removeIfThere(file)
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		return write(file, []byte(text))
 	}
-	marker := fmt.Sprintf("owner=%s\nnode=%s\ntoken=yes\n", e.url, serverID)
-	if err := renameio.WriteFile(e.marker, []byte(marker), 0o600); err != nil {
-		return err
+	open := func(file string, data []byte) error { return renameio.WriteFile(file, data, 0o644) }
+	settings := e.settings(i)
+	ca := string(e.ca)
+	if settings == "" {
+		ca = ""
 	}
-	if err := keyring.WriteFile(e.keyFile, []byte(key+"\n"), true); err != nil {
-		return fmt.Errorf("write key: %w", err)
+	err = put(e.marker, fmt.Sprintf("owner=%s\nnode=%s\ntoken=yes\n", e.url, i.ServerID), func(file string, data []byte) error {
+		return renameio.WriteFile(file, data, 0o600)
+	})
+	if err == nil {
+		err = put(e.caFile, ca, open)
+	}
+	if err == nil {
+		undo = append(undo, func() error { os.Remove(filepath.Dir(e.dropIn)); return nil }) // not empty: others' settings
+		err = put(e.dropIn, settings, open)
+	}
+	if err == nil {
+		err = put(e.keyFile, i.Key+"\n", func(file string, data []byte) error { return keyring.WriteFile(file, data, true) })
+	}
+	if err != nil {
+		return fmt.Errorf("write what makes this host a node: %w", err)
 	}
 	return e.start(ctx)
 }
@@ -233,14 +300,17 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-// startAgent starts the agent, now and at every boot. One that runs reads the new key by itself.
+// startAgent starts the agent, now and at every boot. One that runs is started again, for its new settings.
 func startAgent(ctx context.Context) error {
 	units := systemd.New()
 	defer units.Close()
+	if err := units.DaemonReload(ctx); err != nil {
+		return fmt.Errorf("let systemd read the agent's settings: %w", err)
+	}
 	if err := units.Enable(ctx, agentUnit); err != nil {
 		return fmt.Errorf("enable the agent: %w", err)
 	}
-	if err := units.Start(ctx, agentUnit); err != nil {
+	if err := units.Restart(ctx, agentUnit); err != nil {
 		return fmt.Errorf("start the agent: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,10 +30,11 @@ func newEnrollment(t *testing.T, status int, answer map[string]string) enrollmen
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
 	return enrollment{url: server.URL, keyFile: filepath.Join(dir, "keys", "default"), marker: filepath.Join(dir, "enrolled"), client: server.Client(),
+		dropIn: filepath.Join(dir, "reeve-agent.service.d", "coordinator.conf"), caFile: filepath.Join(dir, "ca.crt"), ca: []byte("certificate"),
 		start: func(context.Context) error { return nil }}
 }
 
-var goodAnswer = map[string]string{"server_id": "node-1", "name": "web-1", "key": base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 40)))}
+var goodAnswer = map[string]string{"server_id": "node-1", "name": "web-1", "queryenv": "/agent/queryenv", "messages": "/agent/messages", "key": base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 40)))}
 
 func TestEnrollingWritesKeyAndMarker(t *testing.T) {
 	e := newEnrollment(t, 200, goodAnswer)
@@ -55,12 +57,36 @@ func TestEnrollingWritesKeyAndMarker(t *testing.T) {
 	if e.free() == nil {
 		t.Error("a host that is enrolled is free")
 	}
+	wantSettings(t, e, "[Service]\nEnvironment=REEVE_AGENT_COORDINATOR_CA_FILE="+e.caFile+"\nEnvironment=REEVE_AGENT_COORDINATOR_PRODUCER_URL="+e.url+"/agent/messages\n"+
+		"Environment=REEVE_AGENT_COORDINATOR_QUERYENV_URL="+e.url+"/agent/queryenv\nEnvironment=REEVE_AGENT_COORDINATOR_SERVER_ID=node-1\n", "certificate")
+	t.Run("again, with a coordinator that offers nothing to ask", func(t *testing.T) {
+		older := newEnrollment(t, 200, map[string]string{"server_id": "node-2", "name": "web-2", "key": goodAnswer["key"]})
+		older.keyFile, older.marker, older.dropIn, older.caFile = e.keyFile, e.marker, e.dropIn, e.caFile
+		if _, err := older.run(t.Context(), "good"); err != nil {
+			t.Fatal(err)
+		}
+		wantSettings(t, older, "", "")
+	})
+}
+
+func wantSettings(t *testing.T, e enrollment, settings, ca string) {
+	t.Helper()
+	for file, want := range map[string]string{e.dropIn: settings, e.caFile: ca} {
+		if data, _ := os.ReadFile(file); string(data) != want {
+			t.Errorf("%s: got %q, want %q", file, data, want)
+		}
+	}
 }
 
 func TestEnrollingThatFailsLeavesTheKeyOfBefore(t *testing.T) {
 	for name, change := range map[string]func(*testing.T) enrollment{
 		"a token that is not valid": func(t *testing.T) enrollment { return newEnrollment(t, 403, map[string]string{"message": "no"}) },
 		"an answer without a key":   func(t *testing.T) enrollment { return newEnrollment(t, 200, map[string]string{"name": "x"}) },
+		"a name that would be another setting": func(t *testing.T) enrollment {
+			bad := maps.Clone(goodAnswer)
+			bad["server_id"] = "x\nExecStart=/bin/false"
+			return newEnrollment(t, 200, bad)
+		},
 		"an agent that does not start": func(t *testing.T) enrollment {
 			e := newEnrollment(t, 200, goodAnswer)
 			e.start = func(context.Context) error { return errors.New("no such unit") }
@@ -84,6 +110,10 @@ func TestEnrollingThatFailsLeavesTheKeyOfBefore(t *testing.T) {
 				got, _ := os.ReadFile(e.keyFile)
 				if _, err := os.Stat(e.marker); string(got) != before || err == nil {
 					t.Errorf("got the key %q, want %q, and no marker", got, before)
+				}
+				wantSettings(t, e, "", "")
+				if _, err := os.Stat(filepath.Dir(e.dropIn)); err == nil {
+					t.Error("the directory of settings stays")
 				}
 			})
 		}

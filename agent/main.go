@@ -50,6 +50,7 @@ func commands() []command {
 			"sign and send one call, and print its result", callHelp, call},
 		{"enroll", "--url URL [--ca-sha256 HEX] <TOKEN", "make this host a node of a coordinator", enrollHelp, enroll},
 		{"keygen", "[--out F] [--force]", "make the key that the agent shares with its coordinator", keygenHelp, keygen},
+		{"restore-scalarizr", "[--dry-run] [--config F]", "give this host back to Scalarizr", restoreHelp, restoreScalarizr},
 		{"version", "", "print the version", "", printVersion},
 	}
 }
@@ -93,7 +94,7 @@ func exitCode(err error, stderr io.Writer) int {
 func printUsage(w io.Writer) {
 	fmt.Fprintln(w, "Reeve's agent drives the services of this host for a coordinator.\n\nCommands:")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-8s  %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-17s  %s\n", c.name, c.summary)
 	}
 	fmt.Fprintln(w, "\nMore about one of them: reeve-agent help COMMAND")
 }

@@ -1,22 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/coordinator/api/agent"
 	"github.com/reeve-paas/reeve/coordinator/cloud"
 	"github.com/reeve-paas/reeve/coordinator/core"
-)
-
-// Where a new node finds whom its agent asks and tells. These are settings of the unit, not the agent's file: that is its
-// administrator's, and the agent of an older image would not start with a key that it does not know.
-const (
-	agentDropIn = "/etc/systemd/system/reeve-agent.service.d/coordinator.conf"
-	agentCAFile = "/etc/reeve/coordinator-ca.crt"
 )
 
 // gateways are our own addresses on the networks of clouds that run on this machine.
@@ -31,15 +29,72 @@ func gateways(clouds *cloud.Set) map[string]netip.Addr {
 	return found
 }
 
-// agentConfig is what a new node finds on its disk beside its key. Where no node can reach us, or only in the clear, its agent
-// works alone.
-func (c *coordinator) agentConfig(n core.Node) []core.BootstrapFile {
-	if _, known := c.gateways[n.Cloud]; !known && c.cfg.AgentURL == "" {
-		return nil
+// whereabouts is how nodes reach this coordinator.
+type whereabouts struct {
+	configured string                       // agent_url
+	listener   func() (scheme, addr string) // that they use otherwise
+	gateways   map[string]netip.Addr        // by cloud: where its nodes reach us before they have an address
+	ca         func() []byte                // certificate of our authority, PEM; nil when there is none
+	log        *slog.Logger
+}
+
+// url is where a node reaches us: the configured URL, else our end of the way to it. Of a machine whose address is not known yet
+// it is our end of the way out.
+func (w whereabouts) url(n core.Node) (string, error) {
+	if w.configured != "" {
+		return w.configured, nil
 	}
-	base, err := c.agentURL(n)
+	scheme, listen := w.listener()
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		c.log.Warn("a new node is not told where we are", "node", n.Name, "err", err)
+		return "", err
+	}
+	if gateway, ok := w.gateways[n.Cloud]; ok && n.Address == "" && unspecified(host) { // it is not made yet
+		host = gateway.String()
+	} else if unspecified(host) {
+		way, err := net.Dial("udp", net.JoinHostPort(cmp.Or(n.Address, elsewhere), "9")) // sends nothing
+		if err != nil {
+			return "", err
+		}
+		defer way.Close()
+		if host, _, err = net.SplitHostPort(way.LocalAddr().String()); err != nil {
+			return "", err
+		}
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
+}
+
+// fromBeside is where the coordinator is that runs with the same configuration.
+func (b *base) fromBeside() whereabouts {
+	return whereabouts{configured: b.cfg.AgentURL, log: b.log, ca: func() []byte {
+		pem, err := os.ReadFile(filepath.Join(b.cfg.DataDir, "ca.crt"))
+		if err != nil {
+			b.log.Warn("read our authority's certificate", "err", err)
+		}
+		return pem
+	}, listener: func() (scheme, addr string) {
+		if b.cfg.Listen == "" {
+			return "http", b.cfg.ListenPlain
+		}
+		return "https", b.cfg.Listen
+	}}
+}
+
+// elsewhere is an address that nobody has (RFC 5737): the way to it is the way out.
+const elsewhere = "192.0.2.1"
+
+// unspecified says that a listener's host names no address of its own.
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return ip == nil || ip.IsUnspecified()
+}
+
+// files are what a new node finds on its disk beside its key. Where nodes reach us only in the clear, or not at all, their agents
+// work alone.
+func (w whereabouts) files(n core.Node) []core.BootstrapFile {
+	base, err := w.url(n)
+	if err != nil {
+		w.log.Warn("a new node is not told where we are", "node", n.Name, "err", err)
 		return nil
 	}
 	u, err := url.Parse(base)
@@ -53,9 +108,9 @@ func (c *coordinator) agentConfig(n core.Node) []core.BootstrapFile {
 		fmt.Sprintf("Environment=REEVE_AGENT_COORDINATOR_SERVER_ID=%s", n.ID),
 	}
 	var files []core.BootstrapFile
-	if c.ca != nil {
-		lines = append(lines, "Environment=REEVE_AGENT_COORDINATOR_CA_FILE="+agentCAFile)
-		files = append(files, core.BootstrapFile{Path: agentCAFile, Mode: 0o644, Data: c.ca.Certificate()})
+	if ca := w.ca(); ca != nil {
+		lines = append(lines, "Environment=REEVE_AGENT_COORDINATOR_CA_FILE="+agentapi.CoordinatorCAFile)
+		files = append(files, core.BootstrapFile{Path: agentapi.CoordinatorCAFile, Mode: 0o644, Data: ca})
 	}
-	return append(files, core.BootstrapFile{Path: agentDropIn, Mode: 0o644, Data: []byte(strings.Join(lines, "\n") + "\n")})
+	return append(files, core.BootstrapFile{Path: agentapi.CoordinatorSettingsFile, Mode: 0o644, Data: []byte(strings.Join(lines, "\n") + "\n")})
 }

@@ -126,7 +126,11 @@ func (b *base) enrolling(ctx context.Context, f enrollFlags) (*enrolling, error)
 	if err != nil {
 		return nil, err
 	}
-	e.core = core.New(core.Options{Store: b.store, Clouds: set, Agents: b.agents, Log: b.log, SSHKeys: b.cfg.SSHKeys})
+	e.core = core.New(core.Options{Store: b.store, Clouds: set, Agents: b.agents, Log: b.log, SSHKeys: b.cfg.SSHKeys,
+		AgentConfig: func(n core.Node) []core.BootstrapFile {
+			n.Address = f.host
+			return b.fromBeside().files(n)
+		}})
 	err = b.store.View(ctx, func(r core.Reader) error {
 		accounts, err := r.Accounts()
 		i := slices.IndexFunc(accounts, func(a core.Account) bool {

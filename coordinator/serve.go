@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,7 +114,7 @@ type coordinator struct {
 	server      *api.Server
 	director    *directorServer // nil: it does not listen
 	closeClouds func() error
-	gateways    map[string]netip.Addr // by cloud: where its nodes reach us before they have an address
+	whereabouts whereabouts
 }
 
 func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coordinator, err error) {
@@ -133,7 +132,17 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	if clouds, c.closeClouds, err = openClouds(ctx, cfg, log); err != nil {
 		return nil, err
 	}
-	c.gateways = gateways(clouds)
+	c.whereabouts = whereabouts{configured: cfg.AgentURL, gateways: gateways(clouds), log: log, ca: func() []byte {
+		if c.ca == nil {
+			return nil
+		}
+		return c.ca.Certificate()
+	}, listener: func() (scheme, addr string) {
+		if cfg.Listen == "" {
+			return "http", c.server.PlainAddr().String()
+		}
+		return "https", c.server.TLSAddr().String()
+	}}
 	secret, err := sealedSecret(filepath.Join(cfg.DataDir, "ownership.key"), b.sealer)
 	if err != nil {
 		return nil, err
@@ -151,7 +160,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
 		AppCloud: cfg.AppCloud, HostedZones: cfg.HostedZones, OwnershipSecret: secret, MaxApps: cfg.MaxApps, MaxSnapshots: cfg.MaxSnapshots, Profiles: snapshotProfiles(cfg), SSHKeys: cfg.SSHKeys,
-		AgentConfig: c.agentConfig, HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
+		AgentConfig: c.whereabouts.files, HashPassword: hashLogin, AdminTeam: cfg.AdminTeam, MaxUnits: cfg.MaxUnits, ServiceZone: cfg.ServiceZone, Uptime: uptime,
 		ScalingMetrics: cfg.metrics(),
 	})
 	registry := prometheus.NewRegistry()
@@ -186,7 +195,7 @@ func hashLogin(password string) (string, error) {
 
 // openFiles opens the store of releases, and the authority that hosts check us by when they fetch them.
 func (c *coordinator) openFiles() (err error) {
-	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.agentURL}
+	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.whereabouts.url}
 	if c.cfg.Listen != "" {
 		if c.ca, err = authority.Open(c.cfg.DataDir, authority.Listeners, c.sealer, nil); err != nil {
 			return err
@@ -198,40 +207,6 @@ func (c *coordinator) openFiles() (err error) {
 	}
 	c.files, err = release.Open(o)
 	return err
-}
-
-// agentURL is where a node reaches us: the configured URL, else our end of the way to it.
-func (c *coordinator) agentURL(n core.Node) (string, error) {
-	if c.cfg.AgentURL != "" {
-		return c.cfg.AgentURL, nil
-	}
-	scheme, listen := "https", c.server.TLSAddr()
-	if c.cfg.Listen == "" {
-		scheme, listen = "http", c.server.PlainAddr()
-	}
-	host, port, err := net.SplitHostPort(listen.String())
-	if err != nil {
-		return "", err
-	}
-	if gateway, ok := c.gateways[n.Cloud]; ok && n.Address == "" && unspecified(host) { // it is not made yet
-		host = gateway.String()
-	} else if unspecified(host) {
-		way, err := net.Dial("udp", net.JoinHostPort(n.Address, "9")) // sends nothing
-		if err != nil {
-			return "", err
-		}
-		defer way.Close()
-		if host, _, err = net.SplitHostPort(way.LocalAddr().String()); err != nil {
-			return "", err
-		}
-	}
-	return scheme + "://" + net.JoinHostPort(host, port), nil
-}
-
-// unspecified says that a listener's host names no address of its own.
-func unspecified(host string) bool {
-	ip := net.ParseIP(host)
-	return ip == nil || ip.IsUnspecified()
 }
 
 func (c *coordinator) listen(registry *prometheus.Registry) error {
@@ -251,6 +226,7 @@ func (c *coordinator) listen(registry *prometheus.Registry) error {
 	enrollment := enroll.Options{Core: c.core, Log: c.log, RoutesCA: c.routesCA.Certificate(), Package: func(family string) (string, error) { return agentPackageFor(c.cfg, family) }}
 	if c.cfg.Listen != "" {
 		enrollment.CA = c.ca.Certificate()
+		enrollment.QueryEnv, enrollment.Messages = agent.QueryEnvPath, agent.MessagesPath
 	}
 	handler, err := api.NewHandler(api.HandlerOptions{Log: c.log, Registry: registry},
 		api.Mount{Name: "gandi", Prefixes: []string{"/xmlrpc", "/RPC2"}, Dialect: gandiDialect, Fail: gandi.Fail, MaxBody: -1}, // it limits bodies itself

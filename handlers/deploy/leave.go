@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
 )
 
@@ -18,12 +21,12 @@ const (
 	leaveDelay   = 300 * time.Millisecond // for the answer to go out
 )
 
-// Leave makes a host that its administrator enrolled with a token a host of its own again: the agent's key and the marker
-// go, and the agent ends after it has answered and does not come back at the next boot. On any other host nothing happens.
+// Leave makes a host that its administrator enrolled with a token a host of its own again: the agent's key, the marker and
+// what says whom to ask and tell go, and the agent ends after it has answered and does not come back at the next boot. On any other host nothing happens.
 //
 // Result:  null
 // Errors:  InitdError
-// Effects: /etc/reeve/enrolled, /etc/reeve/keys/default, the agent's own unit
+// Effects: /etc/reeve/enrolled, /etc/reeve/keys/default, the settings of agentapi.CoordinatorSettingsFile, the agent's own unit
 func (s *Service) Leave(ctx context.Context, _ handlers.NoParams) (handlers.Null, error) {
 	text, err := s.host.ReadFile(enrolledFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,7 +41,9 @@ func (s *Service) Leave(ctx context.Context, _ handlers.NoParams) (handlers.Null
 	if err := s.host.Units().Disable(ctx, agentUnit); err != nil {
 		return handlers.Null{}, err
 	}
-	if err := errors.Join(s.host.Remove(agentKeyFile), s.host.Remove(enrolledFile)); err != nil {
+	err = errors.Join(s.host.Remove(agentapi.CoordinatorSettingsFile), s.host.Remove(agentapi.CoordinatorCAFile))
+	_ = os.Remove(s.host.Path(path.Dir(agentapi.CoordinatorSettingsFile))) // not empty: others' settings
+	if err := errors.Join(err, s.host.Remove(agentKeyFile), s.host.Remove(enrolledFile)); err != nil {
 		return handlers.Null{}, err
 	}
 	s.log.Info("this host has left its coordinator; the agent ends")

@@ -1,10 +1,12 @@
 package deploy
 
 import (
+	"path"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
 )
 
@@ -23,9 +25,14 @@ func TestLeaving(t *testing.T) {
 		}
 	}
 	h.WriteText(enrolledFile, "owner=x\nnode=y\ntoken=yes\n")
+	h.WriteText(agentapi.CoordinatorSettingsFile, "[Service]\n")
+	h.WriteText(agentapi.CoordinatorCAFile, "certificate\n")
 	must[handlers.Null](t)(s.Leave(t.Context(), handlers.NoParams{}))
 	if h.Exists(agentKeyFile) || h.Exists(enrolledFile) {
 		t.Error("key or marker is still there")
+	}
+	if h.Exists(path.Dir(agentapi.CoordinatorSettingsFile)) || h.Exists(agentapi.CoordinatorCAFile) {
+		t.Error("the settings are still there")
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for !slices.Contains(h.Calls(), "stop "+agentUnit) {

@@ -3,7 +3,7 @@
 _reeve_agent() {
 	local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]}
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "serve call enroll keygen version help" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "serve call enroll keygen restore-scalarizr version help" -- "$word")
 		return
 	fi
 	case ${COMP_WORDS[COMP_CWORD - 1]} in
@@ -18,6 +18,7 @@ _reeve_agent() {
 	call) flags="--url --key-file" ;;
 	enroll) flags="--url --ca-file --ca-sha256 --address --key-file --force" ;;
 	keygen) flags="--out --force" ;;
+	restore-scalarizr) flags="--dry-run --config" ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$word")
 }

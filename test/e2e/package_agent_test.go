@@ -269,6 +269,21 @@ func TestPackageLifeOfTheAgent(t *testing.T) {
 		answersCPUStat(t, h)
 		h.Exec(t, "reeve-agent", "call", "apache.create_vhost", `{"hostname": "old.test", "port": 80, "ssl": false, "template": `+
 			`"<VirtualHost *:80>\nServerName old.test\nDocumentRoot /srv/kept\n</VirtualHost>\n"}`)
+		h.WriteFile(t, "/etc/systemd/system/scalarizr.service", 0o644, []byte("[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"))
+		h.Exec(t, "systemctl", "daemon-reload")
+		if out := h.Exec(t, "reeve-agent", "restore-scalarizr", "--dry-run"); !strings.Contains(out, "would stop reeve-agent.service") || !strings.Contains(out, "would start scalarizr.service") {
+			t.Errorf("got %s", out)
+		}
+		answersCPUStat(t, h)
+		if out := h.Exec(t, "reeve-agent", "restore-scalarizr"); !strings.Contains(out, "done: start scalarizr.service") || strings.Contains(out, "not yet at every boot") {
+			t.Errorf("got %s", out)
+		}
+		wantText(t, h, "active\nenabled", "sh", "-c", "systemctl is-active scalarizr; systemctl is-enabled scalarizr")
+		wantText(t, h, "inactive\ndisabled", "sh", "-c", "systemctl is-active reeve-agent; systemctl is-enabled reeve-agent || true")
+		wantPage(t, netip.AddrPortFrom(h.Addr, 80), "old.test", "the kept site")
+		h.Exec(t, "systemctl", "disable", "--now", "scalarizr")
+		h.Exec(t, "rm", "/etc/systemd/system/scalarizr.service")
+		h.Exec(t, "systemctl", "daemon-reload")
 		dpkg(t, h, "-P", "reeve-agent")
 		h.Exec(t, "test", "-e", "/etc/scalr/private.d/vhosts/old.test-80.vhost.conf")
 		h.Exec(t, "systemctl", "reload", "apache2.service")

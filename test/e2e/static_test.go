@@ -125,6 +125,9 @@ func TestStaticMachines(t *testing.T) {
 		if out, err := m.reeve("node", "call", "web-1", "system.get_hostname"); err != nil || strings.TrimSpace(out) != `"metal-0"` {
 			t.Errorf("got %s, %v", out, err)
 		}
+		if out, err := m.reeve("node", "call", "web-1", "system.scaling_metrics"); err != nil || strings.TrimSpace(out) != "[]" {
+			t.Errorf("its agent asks us: got %s, %v", out, err)
+		}
 		if row := m.node(t, "static", "web-1"); row == nil || row["name"] != "web-1" || row["state"] != 0.0 || row["provider"] != "static" {
 			t.Errorf("got the node %v", row)
 		}
@@ -158,6 +161,9 @@ func TestStaticMachines(t *testing.T) {
 		})
 		if out, err := m.reeve("node", "call", "web-2", "system.get_hostname"); err != nil || strings.TrimSpace(out) != `"metal-1"` {
 			t.Errorf("got %s, %v", out, err)
+		}
+		if out, err := m.reeve("node", "call", "web-2", "system.scaling_metrics"); err != nil || strings.TrimSpace(out) != "[]" {
+			t.Errorf("its agent asks us: got %s, %v", out, err)
 		}
 		if got := second.Exec(t, "stat", "-c", "%a", "/etc/reeve/keys/default", "/etc/reeve/enrolled"); got != "600\n600" {
 			t.Errorf("got modes %s", got)
@@ -249,7 +255,7 @@ func TestStaticMachines(t *testing.T) {
 				out, _ := h.Try(t, "systemctl", "is-active", "reeve-agent")
 				return out != "active"
 			})
-			for _, file := range []string{"/etc/reeve/keys/default", "/etc/reeve/enrolled"} {
+			for _, file := range []string{"/etc/reeve/keys/default", "/etc/reeve/enrolled", "/etc/reeve/coordinator-ca.crt", "/etc/systemd/system/reeve-agent.service.d"} {
 				if _, err := h.Try(t, "stat", file); err == nil {
 					t.Errorf("%s: %s is still there", name, file)
 				}

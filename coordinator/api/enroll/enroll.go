@@ -41,6 +41,8 @@ type Options struct {
 	// Package finds the agent's package: family is "deb" or "rpm".
 	Package func(family string) (path string, err error)
 	Log     *slog.Logger
+	// QueryEnv and Messages are the paths below which agents ask and tell; "" leaves them alone.
+	QueryEnv, Messages string
 }
 
 // Dialect answers machines that are being enrolled.
@@ -99,6 +101,9 @@ type Identity struct {
 	ServerID string `json:"server_id"`
 	Name     string `json:"name"`
 	Key      string `json:"key"` // base64 of 40 bytes, as the agent's key file holds it
+	// Paths below the URL that was asked, where the agent asks and tells.
+	QueryEnv string `json:"queryenv,omitempty"`
+	Messages string `json:"messages,omitempty"`
 }
 
 // statuses is the only place where enrolment names a failure.
@@ -134,7 +139,8 @@ func (d *Dialect) enroll(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.o.Log.Info("machine has redeemed its token", "node", n.Name, "address", address)
-	sendJSON(w, http.StatusOK, Identity{ServerID: string(n.ID), Name: n.Name, Key: base64.StdEncoding.EncodeToString(n.AgentKey)})
+	sendJSON(w, http.StatusOK, Identity{ServerID: string(n.ID), Name: n.Name, Key: base64.StdEncoding.EncodeToString(n.AgentKey),
+		QueryEnv: d.o.QueryEnv, Messages: d.o.Messages})
 }
 
 func (d *Dialect) authority(root []byte) http.HandlerFunc {

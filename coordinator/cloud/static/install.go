@@ -82,7 +82,9 @@ if grep -q " reeve-enrolled\$" $f 2>/dev/null; then
 	mv $f.reeve $f || exit 1
 fi
 k=/etc/reeve/keys/default
-rm -f $k
+rm -f $k /etc/reeve/coordinator-ca.crt /etc/systemd/system/reeve-agent.service.d/coordinator.conf
+rmdir /etc/systemd/system/reeve-agent.service.d 2>/dev/null
+systemctl daemon-reload >/dev/null 2>&1
 ours=no
 if grep -qx installed=yes $m; then ours=yes; fi
 if [ $ours = yes ] && [ -e /usr/bin/reeve-agent ]; then
