@@ -64,8 +64,8 @@ func (rc RouteCertificate) Covers(hostname string) bool {
 	return slices.Contains(rc.Names, hostname) || !strings.HasPrefix(hostname, "*.") && slices.Contains(rc.Names, "*."+parent)
 }
 
-// uploadedFor is the certificate of an account's that is shown for a name: the newest that covers it and counts now.
-func uploadedFor(uploaded []RouteCertificate, hostname string, now time.Time) (best RouteCertificate, ok bool) {
+// UploadedFor is the certificate of an account's that is shown for a name: the newest that covers it and counts now.
+func UploadedFor(uploaded []RouteCertificate, hostname string, now time.Time) (best RouteCertificate, ok bool) {
 	for _, rc := range uploaded {
 		if !rc.Deleting && rc.Covers(hostname) && !now.Before(rc.StartsAt) && now.Before(rc.EndsAt) && rc.Num > best.Num {
 			best, ok = rc, true
@@ -91,7 +91,7 @@ func appsShowing(r Reader, rc RouteCertificate, now time.Time) ([]App, error) {
 	apps, err := r.Apps(rc.AccountID, 0, 0)
 	return slices.DeleteFunc(apps, func(app App) bool {
 		return !slices.ContainsFunc(app.Routes, func(route Route) bool {
-			best, ok := uploadedFor(uploaded, route.Hostname, now)
+			best, ok := UploadedFor(uploaded, route.Hostname, now)
 			return ok && best.Num == rc.Num
 		})
 	}), err
@@ -287,7 +287,7 @@ func (c *Core) certificatesFor(ctx context.Context, app App, names []string) (ma
 			if err != nil {
 				return err
 			}
-			if rc, ok := uploadedFor(uploaded, name, now); ok {
+			if rc, ok := UploadedFor(uploaded, name, now); ok {
 				if found[name], err = r.RouteCertificate(rc.Num); err != nil {
 					return err
 				}

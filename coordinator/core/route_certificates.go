@@ -200,7 +200,7 @@ func (c *Core) outdated(r Reader, app App) (names []string, err error) {
 		if route.State != RouteRunning {
 			continue
 		}
-		want, ok := uploadedFor(uploaded, route.Hostname, now)
+		want, ok := UploadedFor(uploaded, route.Hostname, now)
 		if !ok {
 			want, err = r.IssuedCertificate(route.ID)
 			missing := isNotFound(err)

@@ -485,8 +485,10 @@ func (a *memAgents) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) e
 func (a *memAgents) StartService(context.Context, string) error                        { return nil }
 func (a *memAgents) PrepareRouter(context.Context) error                               { return nil }
 func (a *memAgents) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
-func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error             { return nil }
-func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error     { return nil }
+func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error {
+	return a.result("MakeProxy")
+}
+func (a *memAgents) RemoveProxy(context.Context, agentapi.RemoveProxyParams) error { return nil }
 func (a *memAgents) CreateDatabase(context.Context, string, agentapi.CreateDatabaseParams) error {
 	return a.result("CreateDatabase")
 }

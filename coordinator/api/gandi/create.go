@@ -48,6 +48,7 @@ var members = map[string]memberType{
 	"password": stringMember, "vhosts": listMember, "quantity": intMember, "keys": listMember, "snapshot_profile": intMember,
 	"zone_alter": boolMember, "override": boolMember, "fixed": boolMember, dryRun: boolMember,
 	"paas_id": intMember, "vhost": stringMember, "upgrade": boolMember, "console": boolMember, "reset_mysql_password": stringMember, "ssh_key": stringMember, "value": stringMember,
+	"crt": stringMember, "key": stringMember,
 }
 
 const dryRun = "--dry-run"

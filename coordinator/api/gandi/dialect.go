@@ -45,6 +45,9 @@ type Core interface {
 	AddRoute(ctx context.Context, p core.Principal, app int64, spec core.RouteSpec) (core.Route, operation.Record, error)
 	CheckRemoveRoute(ctx context.Context, p core.Principal, hostname string) error
 	RemoveRoute(ctx context.Context, p core.Principal, hostname string) (core.Route, operation.Record, error)
+	UploadCertificate(ctx context.Context, p core.Principal, chain string, key core.Secret) (core.RouteCertificate, []operation.Record, error)
+	RouteCertificates(ctx context.Context, p core.Principal) ([]core.RouteCertificate, error)
+	RemoveCertificate(ctx context.Context, p core.Principal, num int64) ([]operation.Record, error)
 	RouteDNS(ctx context.Context, p core.Principal, hostname string) (core.RouteDNS, error)
 	Operations(ctx context.Context, p core.Principal, f core.OperationFilter) ([]operation.Record, error)
 	Operation(ctx context.Context, p core.Principal, num int64) (operation.Record, error)

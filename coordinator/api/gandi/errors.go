@@ -118,6 +118,7 @@ var subjectCode = map[subject]code{
 	{core.NotFound, core.ObjSnapshot}:   {5, 304, 42},
 	{core.Busy, core.ObjSnapshot}:       {5, 304, 60},
 	{core.NotFound, core.ObjAccount}:    {5, 300, 40},
+	{core.Quota, core.ObjCertificate}:   {5, 0, 35},
 	{core.Exists, core.ObjApp}:          {5, 375, 41},
 	{core.Exists, core.ObjRoute}:        {5, 376, 41},
 	{core.Busy, core.ObjApp}:            paasState,

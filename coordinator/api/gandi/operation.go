@@ -35,6 +35,7 @@ var operationTypes = map[string]operationType{
 	core.OpAppRestore:      {name: "paas_restore", action: "restore", estimate: 20 * time.Second, cancelable: true},
 	core.OpRouteAdd:        {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
 	core.OpRouteRemove:     {name: "rproxy_update", action: "update", estimate: 3 * time.Second},
+	core.OpRouteCertify:    {name: "rproxy_update", action: "update", estimate: 3 * time.Second, cancelable: true},
 	core.OpAppDelete:       {name: "paas_delete", action: "delete", estimate: 20 * time.Second},
 }
 

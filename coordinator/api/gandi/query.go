@@ -53,6 +53,7 @@ type column[T any] struct {
 	kind       columnKind
 	value      func(*T) cell
 	filterOnly bool
+	any        func(*T) []cell // of a field with several values: a filter for a value wants one of them; nil: value is all
 }
 
 // query is what a list or count was asked for.
@@ -191,6 +192,14 @@ func anyOf[T any](col column[T], m xmlrpc.Member) (filter[T], error) {
 			return f, err
 		}
 		f.wanted = append(f.wanted, want)
+	}
+	if col.any != nil {
+		f.keep = func(row *T) bool {
+			return slices.ContainsFunc(col.any(row), func(c cell) bool {
+				return slices.ContainsFunc(f.wanted, func(w cell) bool { return compareCells(col.kind, c, w) == 0 })
+			})
+		}
+		return f, nil
 	}
 	f.keep = func(row *T) bool {
 		c := col.value(row)

@@ -96,7 +96,13 @@ func methodsOffered() []*method {
 		{"hosting.rating.list", (*call).ratingList, false, listOf, "What the account's resources cost; nothing is charged."},
 		{"hosting.snapshotprofile.list", (*call).diskProfileList, false, listOf, "The snapshot profiles of disks; there are none."},
 		{"contact.balance", (*call).contactBalance, false, keyOnlyStruct, "The prepaid balance; nothing is charged."},
-		{"cert.hosted.list", (*call).certHostedList, false, listOf, "The certificates hosted for the account's virtual hosts; there are none."},
+		{"cert.hosted.list", (*call).certHostedList, false, listOf, "The certificates that the account uploaded for its virtual hosts." + listHelp},
+		{"cert.hosted.count", (*call).certHostedCount, false, countOf, "How many certificates cert.hosted.list has, over all pages."},
+		{"cert.hosted.info", (*call).certHostedInfo, false, infoByID, "One uploaded certificate with its names and virtual hosts, by its id."},
+		{"cert.hosted.create", (*call).certHostedCreate, false, keyAndStruct, "Uploads a certificate: crt, PEM with its own first and then its issuers', and " +
+			"key, PEM without a passphrase. Every virtual host that it covers shows it, also those that come later; operations of the type rproxy_update see to it."},
+		{"cert.hosted.delete", (*call).certHostedDelete, false, []signature{{"boolean", "string", "int"}},
+			"Deletes an uploaded certificate. Virtual hosts that showed it get another one, at least that of this platform's own authority."},
 
 		{"system.listMethods", (*call).listMethods, true, []signature{{"array"}}, "The names of all methods, sorted."},
 		{"system.methodSignature", (*call).methodSignature, true, []signature{{"array", "string"}},

@@ -12,10 +12,11 @@ import (
 
 // vhost is a route with the number of its app. Wire struct:
 //
-//	{id: int, name: string, paas_id: int, state: string, date_creation: dateTime, cert_id: nil}
+//	{id: int, name: string, paas_id: int, state: string, date_creation: dateTime, cert_id: nil or int}
 type vhost struct {
 	core.Route
-	app int64
+	app  int64
+	cert int64 // number of the uploaded certificate that is shown; 0: our authority's
 }
 
 var vhostColumns = []column[vhost]{
@@ -24,7 +25,7 @@ var vhostColumns = []column[vhost]{
 	{name: "paas_id", kind: intColumn, value: func(v *vhost) cell { return intCell(v.app) }},
 	{name: "state", kind: textColumn, value: func(v *vhost) cell { return textCell(vhostState[v.State]) }},
 	{name: "date_creation", kind: timeColumn, value: func(v *vhost) cell { return timeCell(v.CreatedAt) }},
-	{name: "cert_id", kind: intColumn, value: func(*vhost) cell { return cell{null: true} }},
+	{name: "cert_id", kind: intColumn, value: func(v *vhost) cell { return cell{num: v.cert, null: v.cert == 0} }},
 }
 
 var vhostState = map[core.RouteState]string{
@@ -49,7 +50,11 @@ func (c *call) vhostInfo() error {
 	if err != nil {
 		return vhostMissing(name, err)
 	}
-	writeVhost(c, &vhost{route, app.Num})
+	certs, err := c.d.opts.Core.RouteCertificates(c.ctx, c.p)
+	if err != nil {
+		return err
+	}
+	writeVhost(c, c.newVhost(app, route, certs))
 	return nil
 }
 
@@ -65,14 +70,32 @@ func (c *call) loadVhosts(q *query[vhost]) ([]vhost, error) {
 	} else {
 		apps, err = c.d.opts.Core.AppsPage(c.ctx, c.p, 0, 0)
 	}
+	if err != nil {
+		return nil, err
+	}
+	certs, err := c.d.opts.Core.RouteCertificates(c.ctx, c.p)
+	if err != nil {
+		return nil, err
+	}
 	var rows []vhost
 	for _, app := range apps {
 		for _, r := range app.Routes {
-			rows = append(rows, vhost{r, app.Num})
+			rows = append(rows, *c.newVhost(app, r, certs))
 		}
 	}
 	slices.SortFunc(rows, func(a, b vhost) int { return cmp.Compare(a.Num, b.Num) })
-	return rows, err
+	return rows, nil
+}
+
+// newVhost is a route with the certificate it shows, one of those that the account uploaded.
+func (c *call) newVhost(app core.App, r core.Route, certs []core.RouteCertificate) *vhost {
+	v := &vhost{Route: r, app: app.Num}
+	if len(certs) > 0 {
+		if rc, ok := core.UploadedFor(certs, r.Hostname, c.d.opts.Clock()); ok {
+			v.cert = rc.Num
+		}
+	}
+	return v
 }
 
 // vhostReader reads the spec of paas.vhost.create.
@@ -234,7 +257,11 @@ func writeVhost(c *call, v *vhost) {
 	c.out.BeginStruct()
 	writeVhostName(c, &v.Route)
 	fieldPaasID.Int(c.out, v.app)
-	fieldCertID.Nil(c.out)
+	if v.cert == 0 {
+		fieldCertID.Nil(c.out)
+	} else {
+		fieldCertID.Int(c.out, v.cert)
+	}
 	c.out.EndStruct()
 }
 
