@@ -127,6 +127,7 @@ func TestInstanceThroughGandi(t *testing.T) {
 			t.Errorf("got %q, %v, want the list of the site's files", out, err)
 		}
 	})
+	s.certificates(t, id, router, "shop.test")
 	s.changes(t, id, router)
 	t.Run("the links of graph_urls open to pictures", func(t *testing.T) {
 		var info struct {
@@ -165,6 +166,9 @@ func TestInstanceThroughGandi(t *testing.T) {
 		s.mustGandi(&op, "paas.delete", id)
 		s.done(op)
 		s.assertDeleted(router.Address, "shop.test", id)
+		if left := s.keyFiles(router); len(left) != 0 {
+			t.Errorf("certificates are left on the router: %v", left)
+		}
 	})
 }
 

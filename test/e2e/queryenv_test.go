@@ -61,5 +61,6 @@ print("\n".join(sorted({"%s %s %s" % (a, s.split(" ", 1)[1], o) for a, s, o in r
 		got := strings.TrimSpace(string(out))
 		return err == nil && got == want, got
 	})
+	s.fetchedCertificate(t, call)
 	s.volumes(t, node)
 }
