@@ -91,10 +91,13 @@ types = [one['name'] for one in cli.call('paas.type.list', {}, safe=True)]
 assert 'phpmysql' in types, types
 
 # paas create, in the foreground
-choices = [one['dc_code'].upper() for one in cli.call('hosting.datacenter.list', {})]
-assert 'LU-BI1' in choices, choices
-where = cli.call('hosting.datacenter.list', {'dc_code': 'LU-BI1', 'paas_opened': True}, safe=True)
+rows = cli.call('hosting.datacenter.list', {})
+choices = [one['dc_code'] for one in rows] + [one['iso'] for one in rows]
+given = 'lu-bi1'.upper()  # whatever is typed
+assert given in choices and all(one == one.upper() for one in choices), choices
+where = cli.call('hosting.datacenter.list', {'dc_code': given, 'paas_opened': True}, safe=True)
 assert len(where) == 1, where
+assert cli.call('hosting.datacenter.list', {'iso': where[0]['iso'], 'paas_opened': True}, safe=True) == where
 created = cli.call('paas.create', {'name': 'paas1448', 'size': 's', 'type': 'phpmysql', 'duration': '1m', 'datacenter_id': where[0]['id'],
                                    'password': os.environ['PASSWORD'], 'quantity': 5})
 assert cli.resolve('paas1448') == created[0]['paas_id']
