@@ -40,6 +40,7 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/store/sqlite"
 	"github.com/reeve-paas/reeve/crypto/authority"
 	"github.com/reeve-paas/reeve/crypto/keyring"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 	"github.com/reeve-paas/reeve/systemd"
 )
 
@@ -155,7 +156,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	}
 	c.broker = broker.New(broker.Options{})
 	c.core = core.New(core.Options{
-		Broker: c.broker, AppDomain: cfg.AppDomain, RouteAuthority: c.routesCA,
+		Broker: c.broker, AppDomain: cfg.AppDomain, PlatformNames: platform.Names(), RouteAuthority: c.routesCA,
 		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},

@@ -37,9 +37,7 @@ type SharedAppSpec struct {
 }
 
 // Platforms lists, sorted, what shared apps can be made of.
-func (c *Core) Platforms() []string {
-	return []string{"go", "nodejs", "php", "python", "ruby", "static"}
-}
+func (c *Core) Platforms() []string { return slices.Clone(c.PlatformNames) }
 
 // appDomain is the zone that the generated names of apps are in.
 func (c *Core) appDomain() string {

@@ -106,7 +106,7 @@ func newBed(t *testing.T, change ...func(*core.Options)) *bed {
 	b.must(err)
 	b.store = &auditStore{Store: store}
 	t.Cleanup(func() { b.must(store.Close()) })
-	o := core.Options{Store: b.store, Clouds: b.world, Agents: b.world, Files: b.world.files, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+	o := core.Options{Store: b.store, PlatformNames: []string{"python", "static"}, Clouds: b.world, Agents: b.world, Files: b.world.files, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		HostedZones: []string{"hosted.test"}, OwnershipSecret: bytes.Repeat([]byte{7}, 32),
 		HashPassword: func(p string) (string, error) { return "hash of " + p, nil }}
 	for _, f := range change {

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -70,9 +69,9 @@ func checkApp(p agentapi.CreateAppParams) error {
 	if !appName.MatchString(p.App) {
 		return invalid("an app name is 1 to 40 of a-z, 0-9 and -, not %.80q", p.App)
 	}
-	if _, known := platforms[p.Platform]; !known {
+	if _, known := platform.Get(p.Platform); !known {
 		return &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "ValueError",
-			Text: "this host runs no platform " + p.Platform + "; it runs " + strings.Join(slices.Sorted(maps.Keys(platforms)), ", ")}
+			Text: "this host runs no platform " + p.Platform + "; it runs " + strings.Join(platform.Names(), ", ")}
 	}
 	return errors.Join(checkPath("base", p.Base), checkEnv(p.Env), checkLogin(p.Login, false))
 }
@@ -180,17 +179,13 @@ func (s *Service) ensureFirstRelease(c *host.Change, a app, o owner) (err error)
 	if err := errors.Join(s.host.RemoveAll(tmp), s.host.MkdirAll(path.Join(tmp, "htdocs"), 0o700)); err != nil {
 		return err
 	}
-	dir := platforms[a.Platform].placeholder()
-	files, err := platformFiles.ReadDir(dir)
+	kind, _ := platform.Get(a.Platform)
+	files, err := kind.PlaceholderFiles()
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		data, err := platformFiles.ReadFile(path.Join(dir, f.Name()))
-		if err != nil {
-			return err
-		}
-		if err := s.host.WriteFile(path.Join(tmp, "htdocs", f.Name()), data, 0o600); err != nil {
+		if err := s.host.WriteFile(path.Join(tmp, "htdocs", f.Name), f.Text, 0o600); err != nil {
 			return err
 		}
 	}

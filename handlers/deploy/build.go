@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers/blob"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -171,23 +172,16 @@ func (s *Service) writePlatform(name, dir string) (hasBuild bool, err error) {
 	if err := s.host.MkdirAll(dir, 0o755); err != nil {
 		return false, err
 	}
-	from := path.Join(platformDir, name)
-	entries, err := platformFiles.ReadDir(from)
+	p, _ := platform.Get(name)
+	files, err := p.BuildFiles()
 	if err != nil {
 		return false, err
 	}
-	for _, e := range entries {
-		if e.IsDir() || e.Name() == platformFile {
-			continue
-		}
-		text, err := platformFiles.ReadFile(path.Join(from, e.Name()))
-		if err != nil {
+	for _, f := range files {
+		if err := s.host.WriteFile(path.Join(dir, f.Name), f.Text, 0o644); err != nil {
 			return false, err
 		}
-		if err := s.host.WriteFile(path.Join(dir, e.Name()), text, 0o644); err != nil {
-			return false, err
-		}
-		hasBuild = hasBuild || e.Name() == "build"
+		hasBuild = hasBuild || f.Name == platform.BuildFile
 	}
 	return hasBuild, nil
 }

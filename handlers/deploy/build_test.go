@@ -9,39 +9,22 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 )
 
-func TestEveryPlatformIsWhole(t *testing.T) {
-	for _, name := range []string{"static", "php", "python", "nodejs", "ruby", "go", "generic"} {
-		p, known := platforms[name]
-		if !known {
-			t.Errorf("%s is missing", name)
-			continue
-		}
-		if files, err := platformFiles.ReadDir(p.placeholder()); err != nil || len(files) == 0 {
-			t.Errorf("%s has no placeholder: %v", name, err)
-		}
+func TestEveryPlatformsEnvironmentIsPassedOn(t *testing.T) {
+	for _, name := range platform.Names() {
+		p, _ := platform.Get(name)
 		if err := checkUnitEnv(p.Env); err != nil {
 			t.Errorf("%s: %v", name, err)
-		}
-		if _, err := platformFiles.ReadFile(path.Join(platformDir, name, "build")); err != nil && name != "generic" {
-			t.Errorf("%s has no build: %v", name, err)
-		}
-	}
-	for _, file := range []string{"apache.conf", "serve"} { // embedded files cannot be links
-		one, err1 := platformFiles.ReadFile("platform/static/" + file)
-		other, err2 := platformFiles.ReadFile("platform/php/" + file)
-		if !bytes.Equal(one, other) || err1 != nil || err2 != nil {
-			t.Errorf("%s of static and php differ: %v, %v", file, err1, err2)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers/blob"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -323,7 +324,7 @@ func (s *Service) switchTo(ctx context.Context, c *host.Change, a app, n int) er
 			return err
 		}
 	}
-	if !platforms[a.Platform].Reload {
+	if p, _ := platform.Get(a.Platform); !p.Reload {
 		return nil
 	}
 	unit := s.host.Layout().ApacheUnit

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 )
 
 // This file is pure: parameters in, text of units and of their environment out.
@@ -195,8 +196,8 @@ func fixedEnv(a app, port int) map[string]agentapi.Secret {
 
 // defaultEnv is what an app's owner may set otherwise.
 func defaultEnv(a app) map[string]agentapi.Secret {
-	p := platforms[a.Platform]
-	env := map[string]agentapi.Secret{"HOME": insideHome, "LANG": "C.UTF-8", "PATH": agentapi.Secret(p.searchPath())}
+	p, _ := platform.Get(a.Platform)
+	env := map[string]agentapi.Secret{"HOME": insideHome, "LANG": "C.UTF-8", "PATH": agentapi.Secret(searchPath(p))}
 	maps.Copy(env, p.Env)
 	return env
 }

@@ -89,9 +89,9 @@ var rules = []rule{
 	{is("agent"), func(_, i string) bool { return under(i, "agent", "handlers", "crypto", "systemd") },
 		"the agent's main wires what lies below it and the handlers; it never needs the coordinator"},
 	{is("coordinator"), func(_, i string) bool {
-		return under(i, "coordinator", "crypto", "systemd", "agent/agentclient", "agent/agentapi")
+		return under(i, "coordinator", "crypto", "systemd", "agent/agentclient", "agent/agentapi") || i == "handlers/deploy/platform"
 	},
-		"the coordinator's main wires what lies below it; it speaks to agents through their client only"},
+		"the coordinator's main wires what lies below it; it speaks to agents through their client only, and knows of what they hold the platforms"},
 	{in("coordinator/api/gandi", "coordinator/api/orchestrator", "coordinator/api/tsuru", "coordinator/api/director"), func(importer, i string) bool {
 		own := strings.Join(strings.Split(importer, "/")[:3], "/")
 		return i == "coordinator/api" || under(i, own, "coordinator/auth", "coordinator/core") || i == "coordinator/operation"
@@ -111,6 +111,7 @@ var rules = []rule{
 	{in("coordinator/agents"), only("coordinator/core", "coordinator/operation", "agent/agentclient", "agent/agentapi", "crypto/envelope"),
 		"agents are reached through their client"},
 	{in("handlers/host"), only("systemd", "agent/agentapi", "handlers/host"), "the door to the host knows no service"},
+	{is("handlers/deploy/platform"), only("agent/agentapi"), "both programs read what platforms there are; it needs neither of them"},
 	{is("handlers"), only("agent/agentapi"), "the contract of handlers knows no handler"},
 	{in("handlers/web"), only("handlers", "agent/agentapi", "agent/operation"), "what apache and nginx share knows neither of them"},
 	{is("handlers/blob"), only("agent/agentapi"), "a blob is fetched for whoever has a file to write it to"},

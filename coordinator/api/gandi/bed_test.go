@@ -62,7 +62,8 @@ func newBed(t testing.TB, change ...func(*gandi.Options, *core.Options)) *bed {
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
 	co = core.Options{
-		Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.agents}, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		PlatformNames: []string{"php", "python", "static"},
+		Store:         b.store, Clouds: b.cloud, Agents: agentsOf{b.agents}, Prover: b.zone, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		HostedZones: []string{"hosted.test"}, OwnershipSecret: bytes.Repeat([]byte{7}, 32),
 		HashPassword: func(string) (string, error) { return "$6$hash", nil },
 	}

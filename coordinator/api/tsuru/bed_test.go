@@ -116,7 +116,7 @@ func newBed(t testing.TB, change ...func(*tsuru.Options, *core.Options)) *bed {
 	b.must(err)
 	t.Cleanup(func() { _ = b.store.Close() })
 	log := slog.New(slog.NewTextHandler(b.log, nil))
-	co := core.Options{Store: b.store, Log: log, Clouds: b.world, Agents: b.world, Files: b.world, AppDomain: "apps.test", OwnershipSecret: bytes.Repeat([]byte{7}, 32), HostedZones: []string{"hosted.test"}}
+	co := core.Options{Store: b.store, PlatformNames: []string{"go", "nodejs", "php", "python", "ruby", "static"}, Log: log, Clouds: b.world, Agents: b.world, Files: b.world, AppDomain: "apps.test", OwnershipSecret: bytes.Repeat([]byte{7}, 32), HostedZones: []string{"hosted.test"}}
 	o := tsuru.Options{Mail: b.mail, Log: log, GitHost: "git.example.test"}
 	for _, f := range change {
 		f(&o, &co)
