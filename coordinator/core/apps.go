@@ -140,8 +140,45 @@ func ownOperation(r Reader, p Principal, num int64) (operation.Record, error) {
 //
 // Errors: not_found, busy (it has ended, or cannot be stopped)
 func (c *Core) CancelOperation(ctx context.Context, p Principal, num int64) error {
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		op, err := ownOperation(tx, p, num)
+	return c.cancel(ctx, p, numbered(num), func(tx Tx) (operation.Record, error) { return ownOperation(tx, p, num) })
+}
+
+// CancelWork asks an operation on an app that the caller may use to stop; what was done is taken back.
+//
+// Errors: not_found (it has ended, or is none on such an app), busy (it cannot be stopped)
+func (c *Core) CancelWork(ctx context.Context, p Principal, id string) error {
+	return c.cancel(ctx, p, clip(id), func(tx Tx) (operation.Record, error) {
+		missing := Errorf(NotFound, ObjOperation, "no work of this id goes on")
+		ops, err := tx.Operations(OperationFilter{Unfinished: true})
+		if err != nil {
+			return operation.Record{}, err
+		}
+		i := slices.IndexFunc(ops, func(op operation.Record) bool { return op.ID == id })
+		if i < 0 {
+			return operation.Record{}, missing
+		}
+		app, err := tx.App(AppID(ops[i].Subject))
+		if isNotFound(err) {
+			return operation.Record{}, missing
+		}
+		if err != nil {
+			return operation.Record{}, err
+		}
+		may, err := mayUseApp(tx, p, app)
+		if err == nil && !may {
+			err = missing
+		}
+		return ops[i], err
+	})
+}
+
+func (c *Core) cancel(ctx context.Context, p Principal, asked string, find func(Tx) (operation.Record, error)) error {
+	err := known(p)
+	if err != nil {
+		return err
+	}
+	err = c.Store.Update(ctx, func(tx Tx) error {
+		op, err := find(tx)
 		if err != nil {
 			return err
 		}
@@ -155,7 +192,7 @@ func (c *Core) CancelOperation(ctx context.Context, p Principal, num int64) erro
 		return tx.Audit(c.auditRecord(p, "operation.cancel", op.Subject, op.ID, "accepted"))
 	})
 	if err != nil {
-		c.refused(ctx, p, "operation.cancel", numbered(num), err)
+		c.refused(ctx, p, "operation.cancel", asked, err)
 	}
 	return err
 }

@@ -192,6 +192,22 @@ func (c *Core) ViewInstances(ctx context.Context, instances []ServiceInstance) (
 	return all, err
 }
 
+// BoundInstances are those of the instances that an app is bound to.
+func (c *Core) BoundInstances(ctx context.Context, instances []ServiceInstance, id AppID) ([]ServiceInstance, error) {
+	return view(ctx, c.Store, func(r Reader) (bound []ServiceInstance, err error) {
+		for _, i := range instances {
+			bindings, err := r.BindingsOf(i.ID)
+			if err != nil {
+				return nil, err
+			}
+			if slices.ContainsFunc(bindings, func(b Binding) bool { return b.AppID == id }) {
+				bound = append(bound, i)
+			}
+		}
+		return bound, nil
+	})
+}
+
 func (c *Core) viewInstance(r Reader, i ServiceInstance) (InstanceView, error) {
 	v := InstanceView{ServiceInstance: i, Apps: []string{}}
 	var err error

@@ -60,6 +60,43 @@ func (c *Core) Teams(ctx context.Context, p Principal) ([]Team, error) {
 	return view(ctx, c.Store, func(r Reader) ([]Team, error) { return r.Teams(p.Account.ID) })
 }
 
+// User is an account as administrators see it.
+type User struct {
+	Email string
+	Admin bool
+	Teams []Team
+}
+
+// Users lists active accounts by e-mail address: for administrators all, for others the caller's own.
+func (c *Core) Users(ctx context.Context, p Principal) ([]User, error) {
+	if err := known(p); err != nil {
+		return nil, err
+	}
+	users, err := view(ctx, c.Store, func(r Reader) (users []User, err error) {
+		admin, err := isAdmin(r, p)
+		if err != nil {
+			return nil, err
+		}
+		accounts, err := r.Accounts()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range accounts {
+			if !a.Active || !admin && a.ID != p.Account.ID {
+				continue
+			}
+			teams, err := r.Teams(a.ID)
+			if err != nil {
+				return nil, err
+			}
+			users = append(users, User{Email: a.Email, Admin: a.Admin, Teams: teams})
+		}
+		return users, nil
+	})
+	slices.SortFunc(users, func(a, b User) int { return strings.Compare(a.Email, b.Email) })
+	return users, err
+}
+
 // memberTeam finds a team that the caller is a member of; administrators are let in everywhere.
 func memberTeam(r Reader, p Principal, name string) (Team, error) {
 	if err := known(p); err != nil {

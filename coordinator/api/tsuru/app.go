@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,10 +15,17 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/core"
 )
 
-// unit is one unit as it is shown. ID is what the modern client needs.
+// unit is one unit as it is shown. ID is what the modern client needs, and with it the address and the release.
 type unit struct {
 	Name, AppName, Type, Ip, Status, State, ID string
+
+	Address  *address `json:",omitempty"`
+	Version  int      `json:",omitempty"`
+	Routable *bool    `json:",omitempty"`
 }
+
+// address is a URL as programs in Go write it.
+type address struct{ Scheme, Host string }
 
 // shownUnits are an app's units; those that end are left out. Apps with nodes of their own show these.
 func shownUnits(app core.App) []unit {
@@ -73,6 +81,16 @@ func (c *call) shown(app core.App, owner string) map[string]any {
 		teams = []string{}
 	}
 	repository := c.repository(app)
+	if c.versioned {
+		for i, u := range app.Units {
+			at := slices.IndexFunc(units, func(shown unit) bool { return shown.ID == u.ID })
+			if at < 0 {
+				continue
+			}
+			serves := app.Units[i].Serves()
+			units[at].Address, units[at].Version, units[at].Routable = &address{"http", net.JoinHostPort(u.Address, strconv.Itoa(u.Port))}, u.Release, &serves
+		}
+	}
 	v := map[string]any{
 		"name": app.Name, "platform": app.Platform, "teams": teams, "units": units, "repository": repository, "ip": ip, "cname": cnames,
 		"ready": ready, "owner": owner, "teamowner": app.TeamOwner, "deploys": app.Deploys,
@@ -81,9 +99,8 @@ func (c *call) shown(app core.App, owner string) map[string]any {
 		"Ip": ip, "State": state,
 	}
 	if c.versioned {
-		v["pool"], v["description"], v["tags"], v["teamOwner"] = "shared", "", []string{}, app.TeamOwner
-		v["plan"] = map[string]any{"name": "default", "memory": int64(app.MemoryMB) << 20, "swap": int64(app.SwapMB) << 20, "cpushare": 0, "default": true}
-		v["routers"] = []map[string]any{{"name": "nginx", "type": "nginx", "address": ip, "addresses": []string{ip}, "opts": map[string]string{}}}
+		v["pool"], v["provisioner"], v["description"], v["tags"], v["teamOwner"] = poolName, provisioner, "", []string{}, app.TeamOwner
+		v["plan"], v["routers"] = planOf(app), routersOf(ip)
 	}
 	return v
 }
@@ -93,24 +110,49 @@ func (c *call) repository(app core.App) string {
 	return "git@" + cmp.Or(c.d.o.GitHost, api.RequestHost(c.r)) + ":" + app.Name + ".git"
 }
 
-func serveApps(c *call) error {
+// appsOf shows those of the caller's apps that are kept.
+func (c *call) appsOf(keep func(app core.App, owner string) (bool, error)) ([]map[string]any, error) {
 	apps, err := c.d.core.UsableApps(c.ctx(), c.p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	owners, err := c.d.core.Owners(c.ctx(), apps)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	q := c.r.URL.Query()
-	is := func(name, value string) bool { return q.Get(name) == "" || q.Get(name) == value }
 	all := make([]map[string]any, 0, len(apps))
 	for _, app := range apps {
 		owner := owners[app.AccountID]
-		if !is("platform", app.Platform) || !is("teamOwner", app.TeamOwner) || !is("owner", owner) || !strings.Contains(app.Name, q.Get("name")) {
-			continue
+		kept, err := keep(app, owner)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, c.shown(app, owner))
+		if kept {
+			all = append(all, c.shown(app, owner))
+		}
+	}
+	return all, nil
+}
+
+func serveApps(c *call) error {
+	q := c.r.URL.Query()
+	is := func(name, value string) bool { return q.Get(name) == "" || q.Get(name) == value }
+	states := strings.FieldsFunc(q.Get("status"), func(r rune) bool { return r == ',' })
+	all, err := c.appsOf(func(app core.App, owner string) (bool, error) {
+		switch {
+		case !is("platform", app.Platform), !is("teamOwner", app.TeamOwner), !is("owner", owner), !is("pool", poolName), q.Has("tag"),
+			!strings.Contains(app.Name, q.Get("name")):
+			return false, nil
+		case len(states) > 0 && !slices.ContainsFunc(shownUnits(app), func(u unit) bool { return slices.Contains(states, u.Status) }):
+			return false, nil
+		case truth(q.Get("locked")):
+			_, held, err := c.holder(app)
+			return held, err
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
 	}
 	return c.json(http.StatusOK, all)
 }
@@ -127,6 +169,14 @@ func serveApp(c *call) error {
 			return err
 		}
 		v["quota"] = map[string]int{"limit": q.Limit, "inuse": q.InUse}
+		if v["serviceInstanceBinds"], err = c.binds(); err != nil {
+			return err
+		}
+		if h, held, err := c.holder(c.app); err != nil {
+			return err
+		} else if held {
+			v["lock"] = map[string]any{"Locked": true, "Owner": h.who, "Reason": h.what, "AcquireDate": h.since}
+		}
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -138,10 +188,34 @@ func serveApp(c *call) error {
 	return nil
 }
 
+// binds are the service instances that the app is bound to, of those that the caller may see.
+func (c *call) binds() ([]map[string]string, error) {
+	services, err := c.d.core.Offers(c.ctx(), c.p, false)
+	if err != nil {
+		return nil, err
+	}
+	binds := []map[string]string{}
+	for _, s := range services {
+		instances, err := c.d.core.BoundInstances(c.ctx(), s.Instances, c.app.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range instances {
+			binds = append(binds, map[string]string{"service": s.Name, "instance": i.Name, "plan": i.Plan})
+		}
+	}
+	return binds, nil
+}
+
 func serveAppCreate(c *call) error {
 	f, err := c.fields()
 	if err != nil {
 		return err
+	}
+	for _, choice := range [][3]string{{"Plan", f.str("plan"), planName}, {"Pool", f.str("pool"), poolName}, {"Router", f.str("router"), routerName}} {
+		if err := only(choice[0], choice[1], choice[2]); err != nil {
+			return err
+		}
 	}
 	spec := core.SharedAppSpec{Name: f.str("name"), Platform: f.str("platform", "framework"), TeamOwner: f.str("teamowner"), API: c.baseURL()}
 	for name, into := range map[string]*int{"memory": &spec.MemoryMB, "swap": &spec.SwapMB} {
@@ -211,7 +285,13 @@ func serveTeamOwner(c *call) error {
 	return c.ok()
 }
 
+// serveAppQuota is for administrators, and for whoever may use the app with the modern client.
 func serveAppQuota(c *call) error {
+	if !c.versioned {
+		if err := c.d.core.RequireAdmin(c.ctx(), c.p); err != nil {
+			return err
+		}
+	}
 	q, err := c.d.core.AppQuota(c.ctx(), c.p, c.app.Name)
 	if err != nil {
 		return err

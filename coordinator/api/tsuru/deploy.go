@@ -55,6 +55,8 @@ func (c *call) source() (core.DeploySpec, error) {
 	}
 	version, archive, commit := f.str("version"), f.str("archive-url"), f.str("commit")
 	switch {
+	case f.str("image") != "":
+		return core.DeploySpec{}, badRequest("nothing is run from an image here; deploy the source")
 	case version == "" && archive == "":
 		return core.DeploySpec{}, badRequest("you must specify either the version, the archive-url or upload a file")
 	case version != "" && archive != "":
@@ -88,6 +90,14 @@ func (c *call) upload() (spec core.DeploySpec, err error) {
 		case "file":
 			if spec.Source, _, err = c.d.core.Files.Put(c.ctx(), part); err != nil {
 				return spec, core.Wrap(core.Invalid, core.ObjRelease, err, "the upload could not be stored")
+			}
+		case "dockerfile":
+			if text, _ := io.ReadAll(io.LimitReader(part, 1)); len(text) > 0 {
+				return spec, badRequest("nothing is built from a Dockerfile here; deploy the source")
+			}
+		case "new-version":
+			if text, _ := io.ReadAll(io.LimitReader(part, 10)); truth(string(text)) {
+				return spec, badRequest("one release serves at a time; deploy without --new-version")
 			}
 		case "commit", "message":
 			text, _ := io.ReadAll(io.LimitReader(part, 1000))

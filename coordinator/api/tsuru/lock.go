@@ -52,6 +52,18 @@ func (c *call) lock(apps ...core.App) (release func(), err error) {
 	}, nil
 }
 
+// holder says who has an app's lock: an operation, or a request.
+func (c *call) holder(app core.App) (h holder, held bool, err error) {
+	op, busy, err := c.d.core.Working(c.ctx(), app.ID)
+	if err != nil || busy {
+		return holder{who: op.Who, what: op.What, since: op.Since}, busy, err
+	}
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	h, held = c.d.held[app.ID]
+	return h, held, nil
+}
+
 // unlock takes the lock away from whoever has it.
 func (d *Dialect) unlock(app core.AppID) {
 	d.mu.Lock()

@@ -41,6 +41,7 @@ var routes = []route{
 	{"GET", "/auth/scheme", public, shares, serveScheme},
 	{"GET", "/auth/schemes", public, shares, serveSchemes},
 	{"POST", "/auth/login", public, shares, serveLoginBody},
+	{"GET", "/users", user, shares, serveUsers},
 	{"POST", "/users", public, shares, serveUserCreate},
 	{"DELETE", "/users", user, shares, serveUserRemove},
 	{"GET", "/users/info", user, shares, serveUserInfo},
@@ -68,6 +69,7 @@ var routes = []route{
 	{"GET", "/apps", user, shares, serveApps},
 	{"POST", "/apps", user, shares, serveAppCreate},
 	{"GET", "/apps/{app}", user, shares, serveApp},
+	{"PUT", "/apps/{app}", user, locks, serveAppUpdate}, // modern
 	{"DELETE", "/apps/{app}", user, locks, serveAppRemove},
 	{"PUT", "/swap", user, shares, serveSwap}, // takes both locks itself
 	{"POST", "/swap", user, shares, serveSwap},
@@ -98,7 +100,8 @@ var routes = []route{
 	{"POST", "/apps/{app}/repository/clone", anyToken, locks, serveDeploy},
 	{"POST", "/apps/{app}/deploy/rollback", user, locks, serveRollback},
 	{"GET", "/apps/{app}/available", anyToken, shares, serveAvailable},
-	{"GET", "/apps/{app}/quota", admin, shares, serveAppQuota},
+	{"GET", "/apps/{app}/routers", user, shares, serveAppRouters}, // modern
+	{"GET", "/apps/{app}/quota", user, shares, serveAppQuota},
 	{"POST", "/apps/{app}/quota", admin, locks, serveAppQuotaSet},
 	{"PUT", "/apps/{app}/quota", admin, locks, serveAppQuotaSet},
 	{"DELETE", "/apps/{app}/lock", admin, shares, serveUnlock},
@@ -145,6 +148,14 @@ var routes = []route{
 	{"POST", "/platforms", admin, shares, servePlatformAdd},
 	{"PUT", "/platforms/{platform}", admin, shares, servePlatformUpdate},
 	{"DELETE", "/platforms/{platform}", admin, shares, servePlatformRemove},
+	{"GET", "/plans", user, shares, servePlans}, // from here to roles: modern
+	{"GET", "/pools", user, shares, servePools},
+	{"GET", "/routers", user, shares, serveRouters},
+	{"POST", "/events/{event}/cancel", user, shares, serveEventCancel},
+	{"GET", "/permissions", user, shares, servePermissions},
+	{"GET", "/roles", user, shares, serveRoles},
+	{"GET", "/roles/{role}", user, shares, serveRole},
+	{"GET", "/role/default", user, shares, serveRoleDefaults},
 	{"GET", "/healers", user, shares, serveHealers},
 	{"GET", "/healers/{healer}", user, shares, serveHeal},
 	{"DELETE", "/logs", admin, shares, serveLogsRemove},

@@ -1,6 +1,11 @@
 package tsuru
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+
+	"github.com/reeve-paas/reeve/coordinator/core"
+)
 
 func serveTeams(c *call) error {
 	teams, err := c.d.core.Teams(c.ctx(), c.p)
@@ -39,7 +44,15 @@ func serveTeam(c *call) error {
 		for _, m := range members {
 			users = append(users, map[string]any{"Email": m.Email, "email": m.Email})
 		}
-		return c.json(http.StatusOK, map[string]any{"name": team.Name, "users": users, "pools": []string{}, "apps": []string{}, "tags": []string{}})
+		pools, err := c.pools()
+		if err != nil {
+			return err
+		}
+		apps, err := c.appsOf(func(app core.App, _ string) (bool, error) { return slices.Contains(app.Teams, team.Name), nil })
+		if err != nil {
+			return err
+		}
+		return c.json(http.StatusOK, map[string]any{"name": team.Name, "users": users, "pools": pools, "apps": apps, "tags": []string{}})
 	}
 	emails := []string{}
 	for _, m := range members {

@@ -186,21 +186,6 @@ func serveUserRemove(c *call) error {
 	return c.ok()
 }
 
-func serveUserInfo(c *call) error {
-	grants := []map[string]string{}
-	if c.d.core.RequireAdmin(c.ctx(), c.p) == nil {
-		grants = append(grants, map[string]string{"Name": "AllowAll", "ContextType": "global", "ContextValue": ""})
-	}
-	teams, err := c.d.core.Teams(c.ctx(), c.p)
-	if err != nil {
-		return err
-	}
-	for _, t := range teams {
-		grants = append(grants, map[string]string{"Name": "team-member", "ContextType": "team", "ContextValue": t.Name})
-	}
-	return c.json(http.StatusOK, map[string]any{"Email": c.p.Account.Email, "Roles": grants, "Permissions": grants, "Groups": []string{}})
-}
-
 func (c *call) key() (string, error) {
 	f, err := c.fields()
 	if err != nil {
