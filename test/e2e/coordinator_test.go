@@ -374,6 +374,17 @@ func archive(t *testing.T, dir string) string {
 	return base64.StdEncoding.EncodeToString(buf.Bytes())
 }
 
+// bridge is the name of the network of the site's cloud, "" when it has none.
+func (s *site) bridge() string {
+	data, err := os.ReadFile(s.config)
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(data), "bridge: ")
+	name, _, _ := strings.Cut(rest, ",")
+	return name
+}
+
 // assertNothingLeft looks for what a site leaves on this host: mounts, loop devices, cgroups, interfaces.
 func (s *site) assertNothingLeft() {
 	s.t.Helper()
@@ -389,11 +400,7 @@ func (s *site) assertNothingLeft() {
 	if out, err := exec.Command("losetup", "--list", "--noheadings", "--output", "BACK-FILE").Output(); err != nil || strings.Contains(string(out), s.dir) {
 		s.t.Errorf("loop devices are left: %v %s", err, out)
 	}
-	bridge := ""
-	if data, err := os.ReadFile(s.config); err == nil {
-		_, rest, _ := strings.Cut(string(data), "bridge: ")
-		bridge, _, _ = strings.Cut(rest, ",")
-	}
+	bridge := s.bridge()
 	if bridge == "" {
 		return // a site without a network
 	}

@@ -8,18 +8,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// sources are real small apps, one per platform. What they answer begins with "hello from <platform>".
+// sources are real small apps, one of each platform there is. What they answer begins with "hello from <platform>".
 var sources = map[string]map[string]string{
 	"static": {"index.html": "hello from static\n"},
 	"php":    {"index.php": "<?php echo 'hello from php';\n"},
@@ -57,6 +58,7 @@ loop do
   end
 end
 `},
+	"generic": {"Procfile": "web: python3 -m http.server $PORT\n", "index.html": "hello from generic\n"},
 	"go": {"go.mod": "module hello\n\ngo 1.19\n", "main.go": `package main
 
 import (
@@ -169,62 +171,6 @@ func (s *tsuruSite) serves(app, want string) {
 	}
 }
 
-// load asks for a page 200 times per second until stop, and counts what failed.
-type load struct {
-	mu     sync.Mutex // protects the fields below
-	asked  int
-	failed []string
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-}
-
-func (s *tsuruSite) load(app string) *load {
-	ctx, cancel := context.WithCancel(s.t.Context())
-	l := &load{stop: cancel}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	l.wg.Go(func() {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			l.wg.Go(func() {
-				r, _ := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, "http://"+s.router+"/", nil)
-				r.Host = app + ".apps.test"
-				answer, err := client.Do(r)
-				why := ""
-				if err != nil {
-					why = err.Error()
-				} else {
-					_, _ = io.Copy(io.Discard, answer.Body)
-					answer.Body.Close()
-					if answer.StatusCode != 200 {
-						why = answer.Status
-					}
-				}
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				if l.asked++; why != "" {
-					l.failed = append(l.failed, time.Now().Format("15:04:05.000 ")+why)
-				}
-			})
-		}
-	})
-	return l
-}
-
-// since are the failures since the last look.
-func (l *load) since() (asked int, failed []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	asked, failed = l.asked, l.failed
-	l.failed = nil
-	return asked, failed
-}
-
 // TestTsuru is a team's life with the platform, on booted hosts: a router and two nodes that apps share.
 func TestTsuru(t *testing.T) {
 	gitPort, tlsPort := freePort(t), freePort(t)
@@ -251,6 +197,13 @@ func TestTsuru(t *testing.T) {
 	}
 	s.do("POST", "/users/keys", fmt.Sprintf(`{"key":%q}`, strings.TrimSpace(string(public))), 200)
 
+	var platforms []struct{ Name string }
+	if err := json.Unmarshal([]byte(s.do("GET", "/platforms", "", 200)), &platforms); err != nil {
+		t.Fatal(err)
+	}
+	if len(platforms) != len(sources) || slices.ContainsFunc(platforms, func(p struct{ Name string }) bool { return sources[p.Name] == nil }) {
+		t.Errorf("got the platforms %v, and sources of %v", platforms, slices.Sorted(maps.Keys(sources)))
+	}
 	for platform, files := range sources {
 		t.Run("a push of "+platform+" serves", func(t *testing.T) {
 			app := "my-" + platform
@@ -264,11 +217,11 @@ func TestTsuru(t *testing.T) {
 		}
 	}
 	load := s.load("my-python")
-	t.Cleanup(func() { load.stop(); load.wg.Wait() })
+	t.Cleanup(load.stop)
 	lossless := func(what string, do func(t *testing.T)) {
 		t.Run(what, do)
-		if _, failed := load.since(); len(failed) > 0 {
-			t.Errorf("%s: %d requests failed, the first ones: %q", what, len(failed), failed[:min(len(failed), 5)])
+		if failed := load.since(); len(failed) > 0 {
+			t.Errorf("%s: %d requests failed, the first ones: %q\nthe router's nginx says:\n%s", what, len(failed), failed[:min(len(failed), 5)], s.routerErrors())
 		}
 	}
 	lossless("PostgreSQL is bound, and keeps a row", func(t *testing.T) {
@@ -333,36 +286,64 @@ func TestTsuru(t *testing.T) {
 			t.Errorf("got %q", out)
 		}
 	})
-	t.Run("a lost host's units come back", func(t *testing.T) {
-		out := s.do("GET", "/services/postgresql", "", 200)
-		victim := ""
-		for _, n := range s.nodes() {
-			if slices.Contains(n.Roles, "pool") && !strings.Contains(out, n.Address) {
-				victim = n.Name
-			}
+	lossless("a killed unit comes back", func(t *testing.T) {
+		victim := s.units("my-python")[0]
+		killed := s.processesOf(victim.Name)
+		if len(killed) == 0 {
+			t.Fatalf("no process of unit %s is found", victim.Name)
 		}
-		if victim == "" {
-			t.Fatalf("no node of the pool is without a database: %s", out)
+		for _, pid := range killed {
+			s.signal(pid, syscall.SIGKILL)
 		}
-		s.kill(victim)
-		last, _ := load.since() // those in flight
-		calm := 0
-		s.await(2*time.Minute, "four units that serve, and two seconds without a failure", func() (bool, string) {
-			asked, failed := load.since()
-			if calm += asked - last; len(failed) > 0 {
-				calm = 0
-			}
-			last = asked
-			units := s.units("my-python")
-			up := slices.DeleteFunc(slices.Clone(units), func(u tsuruUnit) bool { return u.Status != "started" })
-			return len(units) == 4 && len(up) == 4 && calm >= 400, fmt.Sprint(units, calm, failed)
+		s.await(time.Minute, "new processes of the unit, and four units that serve", func() (bool, string) {
+			units, now := s.units("my-python"), s.processesOf(victim.Name)
+			back := len(now) > 0 && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(killed, pid) })
+			return back && len(units) == 4 && serving(units) == 4, fmt.Sprint(now, units)
 		})
 		s.serves("my-python", "hello from python")
 	})
-	load.stop()
-	load.wg.Wait()
-	asked, _ := load.since()
-	t.Logf("%d requests were asked", asked)
+	t.Run("a lost host's units move, and only requests in flight fail", func(t *testing.T) {
+		out := s.do("GET", "/services/postgresql", "", 200)
+		var victim node
+		for _, n := range s.nodes() {
+			if slices.Contains(n.Roles, "pool") && !strings.Contains(out, n.Address) {
+				victim = n
+			}
+		}
+		on := func(units []tsuruUnit) int {
+			return len(slices.DeleteFunc(slices.Clone(units), func(u tsuruUnit) bool { return u.IP != victim.Address }))
+		}
+		if units := s.units("my-python"); victim.Name == "" || on(units) == 0 {
+			t.Fatalf("no node of the pool has units and no database: %v, %s", units, out)
+		}
+		giveBack := s.lose(victim.Name)
+		lost := time.Now()
+		s.await(2*time.Minute, "four units that serve on living hosts", func() (bool, string) {
+			units := s.units("my-python")
+			return len(units) == 4 && serving(units) == 4 && on(units) == 0, fmt.Sprint(units)
+		})
+		s.serves("my-python", "hello from python")
+		giveBack()
+		s.await(time.Minute, "the host to be back, without units", func() (bool, string) {
+			out, err := s.command("node", "call", victim.Name, "deploy.list_units", `{}`).CombinedOutput()
+			return err == nil && strings.TrimSpace(string(out)) == "[]", tail(string(out), 300)
+		})
+		load.stop() // waits for answers
+		inFlight := 0
+		for _, f := range load.since() {
+			if inFlight++; f.began.After(lost) {
+				t.Errorf("a request that was not in flight failed, %s after the host was lost: %s", f.began.Sub(lost), f)
+			}
+		}
+		t.Logf("%d requests were in flight and failed", inFlight)
+		if inFlight > loadWorkers {
+			t.Errorf("%d requests failed, more than can be in flight", inFlight)
+		}
+		if t.Failed() {
+			t.Logf("the router's nginx says:\n%s", s.routerErrors())
+		}
+	})
+	t.Log(load)
 	t.Run("everything is removed", func(t *testing.T) {
 		s.do("DELETE", "/services/instances/rows/my-python", "", 200)
 		s.do("DELETE", "/services/instances/rows", "", 200)
@@ -386,18 +367,13 @@ func TestTsuru(t *testing.T) {
 	})
 }
 
-// kill ends a machine the hard way: its cloud's process that looks after it, and all in it.
-func (s *tsuruSite) kill(name string) {
-	s.t.Helper()
-	out, err := exec.Command("pgrep", "-f", "hostname="+name).Output()
-	if err != nil || strings.TrimSpace(string(out)) == "" {
-		s.t.Fatalf("no process of %s is found: %v", name, err)
-	}
-	for _, pid := range strings.Fields(string(out)) {
-		if err := exec.Command("kill", "-KILL", pid).Run(); err != nil {
-			s.t.Logf("kill %s: %v", pid, err)
+func serving(units []tsuruUnit) (n int) {
+	for _, u := range units {
+		if u.Status == "started" {
+			n++
 		}
 	}
+	return n
 }
 
 func names(units []tsuruUnit) (all []string) {
