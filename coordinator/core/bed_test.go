@@ -137,12 +137,19 @@ func (b *bed) account(name string) core.Principal {
 // work starts the engine until the test ends.
 func (b *bed) work(change ...func([]operation.Definition) []operation.Definition) *bed {
 	b.Helper()
+	b.Cleanup(b.run(nil, change...))
+	return b
+}
+
+// run starts an engine until stop is called.
+func (b *bed) run(boundary func(operation.Point), change ...func([]operation.Definition) []operation.Definition) (stop func()) {
+	b.Helper()
 	definitions := b.Definitions()
 	for _, f := range change {
 		definitions = f(definitions)
 	}
 	engine, err := operation.New(operation.Options{Driver: b.store.Driver(), Store: b.store, Definitions: definitions, Poll: 2 * time.Millisecond,
-		Log: b.Core.Log, Public: core.PublicError, OnEnd: func(operation.Record) {
+		Log: b.Core.Log, Public: core.PublicError, Boundary: boundary, OnEnd: func(operation.Record) {
 			select {
 			case b.moved <- struct{}{}:
 			default:
@@ -156,8 +163,7 @@ func (b *bed) work(change ...func([]operation.Definition) []operation.Definition
 			b.Errorf("run the engine: %v", err)
 		}
 	})
-	b.Cleanup(func() { cancel(); wg.Wait() })
-	return b
+	return func() { cancel(); wg.Wait() }
 }
 
 // until waits for a condition of the store or the world.

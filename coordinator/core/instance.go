@@ -261,7 +261,7 @@ func (c *Core) InstanceStatus(ctx context.Context, p Principal, name string) (In
 		return "", err
 	}
 	if !i.Of.BuiltIn() {
-		if i.State == InstancePending {
+		if i.State == InstancePending || i.State == InstanceAsked {
 			return InstancePending, nil
 		}
 		if c.Broker == nil {
@@ -402,7 +402,7 @@ func (c *Core) makeInstance(ctx context.Context, run *operation.Run) error {
 		return Errorf(NotFound, ObjInstance, "the service instance does not exist any more")
 	}
 	if !s.BuiltIn() {
-		return final(c.Broker.Create(ctx, s, i, p.Email))
+		return c.makeResource(ctx, s, i, p.Email)
 	}
 	node, err := c.databaseNode(ctx, &i)
 	if err != nil {
@@ -417,6 +417,21 @@ func (c *Core) makeInstance(ctx context.Context, run *operation.Run) error {
 	}
 	err = agent.CreateDatabase(ctx, i.Engine, agentapi.CreateDatabaseParams{Name: i.Database})
 	return classified(err, Internal, ObjInstance, "create the database")
+}
+
+// makeResource asks a provider for a resource, but after a crash first whether there is one: asked again it would refuse, or
+// make another.
+func (c *Core) makeResource(ctx context.Context, s Offer, i ServiceInstance, email string) error {
+	if i.State == InstanceAsked {
+		if _, err := c.Broker.Status(ctx, s, i.Name); err == nil || KindOf(err) == Unavailable {
+			return final(err)
+		}
+	}
+	i.State = InstanceAsked
+	if err := c.Store.Update(ctx, func(tx Tx) error { return tx.PutServiceInstance(&i) }); err != nil {
+		return err
+	}
+	return final(c.Broker.Create(ctx, s, i, email))
 }
 
 // final makes a failure of a provider one that is not tried again: whoever waits shall hear of it.
@@ -681,32 +696,36 @@ func databaseVars(engine, host, database, user, password string) map[string]stri
 }
 
 // bindProvider tells the provider of the app as a whole, if it knows such a call, and of each of its units. An app without
-// units is told of by its own address, so that it has the variables when its first unit starts.
+// units is told of by its own address, so that it has the variables when its first unit starts. What it is told is noted
+// before: after a crash, or a failure, that is taken back.
 func (c *Core) bindProvider(ctx context.Context, s Offer, i ServiceInstance, app App, b *Binding) (map[string]string, error) {
+	if b.State == BindingAsked {
+		c.unbindProvider(ctx, i, s, app, *b)
+	}
+	b.State, b.Units = BindingAsked, map[string]string{}
+	for _, u := range app.Units {
+		b.Units[u.ID] = u.Address
+	}
+	if len(b.Units) == 0 {
+		b.Units[""] = app.Address()
+	}
+	if err := c.Store.Update(ctx, func(tx Tx) error { return tx.PutBinding(b) }); err != nil {
+		return nil, err
+	}
 	vars, whole, err := c.Broker.BindApp(ctx, s, i.Name, app.Address())
 	if err != nil {
 		return nil, final(err)
 	}
-	b.Whole, b.Units = whole, map[string]string{}
-	if !whole {
+	if b.Whole = whole; whole {
+		delete(b.Units, "")
+	} else {
 		vars = map[string]string{}
 	}
-	units := map[string]string{}
-	for _, u := range app.Units {
-		units[u.ID] = u.Address
-	}
-	if len(units) == 0 && !whole {
-		units[""] = app.Address()
-	}
-	for id, address := range units {
+	for _, address := range b.Units {
 		more, err := c.Broker.BindUnit(ctx, s, i.Name, app.Address(), address, whole)
 		if err != nil && !whole {
-			for _, told := range b.Units {
-				_ = c.Broker.UnbindUnit(ctx, s, i.Name, app.Address(), told, whole)
-			}
 			return nil, final(err)
 		}
-		b.Units[id] = address
 		if !whole {
 			for name, value := range more {
 				vars[name] = value
@@ -828,16 +847,7 @@ func (c *Core) unbind(ctx context.Context, run *operation.Run) error {
 
 func (c *Core) unbindFrom(ctx context.Context, i ServiceInstance, s Offer, app App, b Binding) error {
 	if !s.BuiltIn() {
-		for _, address := range b.Units {
-			if err := c.Broker.UnbindUnit(ctx, s, i.Name, app.Address(), address, b.Whole); err != nil {
-				c.Log.Info("a provider did not let go of a unit", "service", s.Name, "instance", i.Name, "err", err)
-			}
-		}
-		if b.Whole {
-			if err := c.Broker.UnbindApp(ctx, s, i.Name, app.Address()); err != nil {
-				c.Log.Info("a provider did not let go of an app", "service", s.Name, "instance", i.Name, "err", err)
-			}
-		}
+		c.unbindProvider(ctx, i, s, app, b)
 		return nil
 	}
 	agent, ok, err := c.databaseAgent(ctx, i)
@@ -846,6 +856,28 @@ func (c *Core) unbindFrom(ctx context.Context, i ServiceInstance, s Offer, app A
 	}
 	err = agent.DropDatabaseUser(ctx, i.Engine, agentapi.DropDatabaseUserParams{Name: b.User, Database: i.Database})
 	return classified(ignoreNotFound(err), Internal, ObjInstance, "drop the database user")
+}
+
+// unbindProvider tells a provider that an app and its units let go. Of a binding whose answer was not noted it is not known
+// which calls the provider knows: both kinds are tried, to what is not there it says 404.
+func (c *Core) unbindProvider(ctx context.Context, i ServiceInstance, s Offer, app App, b Binding) {
+	kinds := []bool{b.Whole}
+	if b.State == BindingAsked {
+		kinds = []bool{false, true}
+	}
+	for _, whole := range kinds {
+		for _, address := range b.Units {
+			if err := c.Broker.UnbindUnit(ctx, s, i.Name, app.Address(), address, whole); err != nil {
+				c.Log.Info("a provider did not let go of a unit", "service", s.Name, "instance", i.Name, "err", err)
+			}
+		}
+		if !whole {
+			continue
+		}
+		if err := c.Broker.UnbindApp(ctx, s, i.Name, app.Address()); err != nil {
+			c.Log.Info("a provider did not let go of an app", "service", s.Name, "instance", i.Name, "err", err)
+		}
+	}
 }
 
 func (c *Core) forgetBinding(ctx context.Context, run *operation.Run) error {

@@ -34,6 +34,7 @@ type InstanceState string
 // The states of a service instance. Whether one of a provider is up is asked of the provider.
 const (
 	InstancePending  InstanceState = "pending"
+	InstanceAsked    InstanceState = "asked" // of its provider, whose answer is not noted; callers see it as pending
 	InstanceUp       InstanceState = "up"
 	InstanceDown     InstanceState = "down"
 	InstanceDeleting InstanceState = "deleting"
@@ -58,6 +59,7 @@ type BindingState string
 // The states of a binding.
 const (
 	BindingBinding   BindingState = "binding"
+	BindingAsked     BindingState = "asked" // of the provider, whose answer is not noted
 	BindingBound     BindingState = "bound"
 	BindingUnbinding BindingState = "unbinding"
 )
