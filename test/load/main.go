@@ -41,6 +41,7 @@ var measures = []measure{
 	{"list-growth", measureListGrowth},
 	{"apps-growth", measureAppsGrowth},
 	{"operations", measureOperations},
+	{"push", measurePush},
 }
 
 func main() {
@@ -59,7 +60,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	keep := flags.String("write", "", "file to keep the table in")
-	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create, list-growth, apps-growth, operations")
+	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create, list-growth, apps-growth, operations, push")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -92,6 +92,7 @@ func (p *process) cpu() (time.Duration, error) {
 type request struct {
 	method, url, body string
 	token             string // "": none
+	host              string // that the request is for; "": the URL's
 }
 
 func (r request) http() (*http.Request, error) {
@@ -105,6 +106,7 @@ func (r request) http() (*http.Request, error) {
 	if r.token != "" {
 		req.Header.Set("Authorization", "bearer "+r.token)
 	}
+	req.Host = r.host
 	return req, nil
 }
 
