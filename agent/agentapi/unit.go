@@ -142,6 +142,24 @@ type StopUnitParams struct {
 	TimeoutSeconds int    `json:"timeout_seconds,omitempty"` // from SIGTERM to SIGKILL; 0 means 10, the limit is 60
 }
 
+// DrainRouterParams are the parameters of deploy.drain_router: wait until nothing on this host is about to connect to
+// backends that its routers were told to leave. A worker of the old configuration that asks a backend whose queue is full
+// asks again after 1 and 3 s, and the backend's own host knows nothing of it: a unit that ends in between refuses it.
+//
+// Result:  null, also when the time is over
+// Errors:  invalid (an address is no IP address, a port is none, seconds out of range)
+// Effects: none
+type DrainRouterParams struct {
+	Backends       []Backend `json:"backends" rpc:"required"`
+	TimeoutSeconds int       `json:"timeout_seconds,omitempty"` // 0 means 10, the limit is 60
+}
+
+// Backend is where a unit listens.
+type Backend struct {
+	Address string `json:"address"` // IP address
+	Port    int    `json:"port"`
+}
+
 // ListUnitsParams are the parameters of deploy.list_units.
 //
 // Result: [Unit], by app and unit

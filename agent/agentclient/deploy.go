@@ -79,6 +79,11 @@ func (d Deploy) ScriptLog(ctx context.Context, p agentapi.AppParams) (agentapi.S
 	return invoke[agentapi.ScriptLog](ctx, d.client, deploy, "script_log", p)
 }
 
+// DrainRouter waits until nothing on the host is about to connect to backends that its routers were told to leave.
+func (d Deploy) DrainRouter(ctx context.Context, p agentapi.DrainRouterParams) error {
+	return d.client.call(ctx, deploy, "drain_router", p, nil)
+}
+
 // PutRelease unpacks a release and switches to it.
 func (d Deploy) PutRelease(ctx context.Context, p agentapi.PutReleaseParams) error {
 	return d.client.call(ctx, deploy, "put_release", p, nil)

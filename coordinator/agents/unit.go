@@ -36,6 +36,10 @@ func (a *agent) StopUnit(ctx context.Context, p agentapi.StopUnitParams) error {
 	return run(ctx, a, "deploy.stop_unit", forChange, func(ctx context.Context) error { return a.client.Deploy().StopUnit(ctx, p) })
 }
 
+func (a *agent) DrainRouter(ctx context.Context, p agentapi.DrainRouterParams) error {
+	return run(ctx, a, "deploy.drain_router", forChange, func(ctx context.Context) error { return a.client.Deploy().DrainRouter(ctx, p) })
+}
+
 func (a *agent) ListUnits(ctx context.Context, p agentapi.ListUnitsParams) ([]agentapi.Unit, error) {
 	return do(ctx, a, "deploy.list_units", forAnswer, func(ctx context.Context) ([]agentapi.Unit, error) {
 		return a.client.Deploy().ListUnits(ctx, p)

@@ -22,6 +22,7 @@ type Agent interface {
 	DeleteVHosts(ctx context.Context, p agentapi.DeleteVHostsParams) error
 	StartService(ctx context.Context, namespace string) error
 	PrepareRouter(ctx context.Context) error
+	DrainRouter(ctx context.Context, p agentapi.DrainRouterParams) error
 	EnableService(ctx context.Context, p agentapi.EnableServiceParams) error
 	MakeProxy(ctx context.Context, p agentapi.ProxyParams) error
 	RemoveProxy(ctx context.Context, p agentapi.RemoveProxyParams) error

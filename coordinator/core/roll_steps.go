@@ -470,6 +470,7 @@ func (c *Core) stopOldUnits(ctx context.Context, run *operation.Run) error {
 	old := slices.DeleteFunc(slices.Clone(app.Units), func(u AppUnit) bool { return u.State != UnitStopping })
 	if len(old) > 0 {
 		c.say(ctx, run, p.AppID, "", fmt.Sprintf("---- Removing %d old %s ----", len(old), plural(len(old), "unit")))
+		c.drainRouters(ctx, app, old)
 	}
 	return sideBySide(old, func(u AppUnit) error {
 		if err := c.stopUnit(ctx, u, drainLimit); err != nil {
@@ -481,6 +482,28 @@ func (c *Core) stopOldUnits(ctx context.Context, run *operation.Run) error {
 		c.say(ctx, run, p.AppID, fmt.Sprintf(" ---> Removed old unit %s", u.ID))
 		return c.Store.Update(ctx, func(tx Tx) error { return tx.DeleteUnit(u.ID) })
 	})
+}
+
+// drainRouters waits until no router is about to connect to units that it was told to leave. One that does not answer is not
+// waited for.
+func (c *Core) drainRouters(ctx context.Context, app App, units []AppUnit) {
+	p := agentapi.DrainRouterParams{}
+	for _, u := range units {
+		if u.Address != "" {
+			p.Backends = append(p.Backends, agentapi.Backend{Address: u.Address, Port: u.Port})
+		}
+	}
+	routers, err := c.routers(ctx, app.Cloud)
+	for _, r := range routers {
+		agent, found := c.Agents.Agent(r)
+		if found == nil {
+			found = agent.DrainRouter(ctx, p)
+		}
+		err = errors.Join(err, found)
+	}
+	if err != nil {
+		c.Log.Info("a router was not asked whether it is done with old units", "app", app.Name, "err", err)
+	}
 }
 
 // tellServices lets providers of services know which units there are.
@@ -684,6 +707,7 @@ func (c *Core) haltUnits(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
+	c.drainRouters(ctx, app, app.Units)
 	return sideBySide(app.Units, func(u AppUnit) error { return c.stopOnHost(ctx, app, u) })
 }
 

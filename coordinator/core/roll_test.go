@@ -126,8 +126,13 @@ func TestADeploymentServesFromNewUnits(t *testing.T) {
 	if four.Units[0].ID != first.Units[0].ID {
 		t.Error("adding units replaced the one that was there")
 	}
+	b.world.arm(nil)
 	_, ops = b.deploy(app, "second")
 	b.wantStatuses(ops, operation.StatusCompleted)
+	calls := b.world.made()
+	if at := slices.Index(calls, "DrainRouter"); at < 0 || slices.Index(calls, "StopUnit") < at || slices.Index(calls[at:], "MakeProxy") >= 0 || strings.Contains(b.log.String(), "was not asked") {
+		t.Errorf("got the calls %q, want the router asked whether it is done with old units before these end", calls)
+	}
 	after := b.wantUnits(app, 2, 4)
 	for _, u := range after.Units {
 		if slices.ContainsFunc(four.Units, func(o core.AppUnit) bool { return o.ID == u.ID }) {

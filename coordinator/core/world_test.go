@@ -517,6 +517,28 @@ func (a agentOf) PrepareRouter(ctx context.Context) error {
 	return a.do(ctx, "PrepareRouter", func(h *host) error { h.router = true; return nil })
 }
 
+// DrainRouter wants to be asked about what the router was told to leave, while that still runs.
+func (a agentOf) DrainRouter(ctx context.Context, p agentapi.DrainRouterParams) error {
+	for _, b := range p.Backends {
+		a.w.mu.Lock()
+		there := a.w.hosts[b.Address] != nil && slices.ContainsFunc(slices.Collect(maps.Values(a.w.hosts[b.Address].units)), func(u agentapi.Unit) bool { return u.Port == b.Port })
+		a.w.mu.Unlock()
+		if !there {
+			return core.Errorf(core.Invalid, core.ObjUnit, "no unit listens at %s:%d any more", b.Address, b.Port)
+		}
+	}
+	return a.do(ctx, "DrainRouter", func(h *host) error {
+		for _, b := range p.Backends {
+			for name, to := range h.balance {
+				if slices.Contains(to, fmt.Sprintf("%s:%d", b.Address, b.Port)) {
+					return core.Errorf(core.Invalid, core.ObjUnit, "%s is still sent to %s:%d", name, b.Address, b.Port)
+				}
+			}
+		}
+		return nil
+	})
+}
+
 func (a agentOf) MakeProxy(ctx context.Context, p agentapi.ProxyParams) error {
 	return a.do(ctx, "MakeProxy", func(h *host) error {
 		delete(h.shown, p.Hostname)

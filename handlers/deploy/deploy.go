@@ -76,6 +76,7 @@ func (s *Service) Methods() map[string]handlers.Method {
 		"fetch_release":   handlers.Func("fetch_release", s.FetchRelease),
 		"start_unit":      handlers.Func("start_unit", s.StartUnit),
 		"stop_unit":       handlers.Func("stop_unit", s.StopUnit),
+		"drain_router":    handlers.Reader("drain_router", s.DrainRouter),
 		"list_units":      handlers.Reader("list_units", s.ListUnits),
 		"unit_log":        handlers.Reader("unit_log", s.UnitLog),
 		"run_command":     handlers.Func("run_command", s.RunCommand),

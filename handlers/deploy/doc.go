@@ -7,6 +7,7 @@
 //	build_release                            build.go, manifest.go, blob.go
 //	fetch_release                            fetch.go, blob.go, unpack.go
 //	start_unit stop_unit list_units          unit.go, unit_render.go, unit_check.go, unit_watch.go, unit_drain.go, words.go
+//	drain_router                             unit_drain.go
 //	unit_log                                 unit_log.go
 //	run_command                              run.go
 //

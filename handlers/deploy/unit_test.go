@@ -511,6 +511,39 @@ func TestStoppingWaitsForOpenConnections(t *testing.T) {
 	}
 }
 
+func TestARouterWaitsForConnectionsThatAreBeingOpened(t *testing.T) {
+	h := newHost(t)
+	s := New(Options{Host: h.Host})
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	others := "   1: 0100007F:9C40 0A00000A:4E20 01 0\n   2: 0100007F:9C41 0A00000A:4E21 02 0\n" // open; to another port
+	h.WriteText("/proc/net/tcp", head+others+"   3: 0100007F:9C42 0A00000A:4E20 02 0\n")
+	h.WriteText("/proc/net/tcp6", head+"   4: 00000000000000000000000001000000:9C43 B80D0120000000000000000001000000:4E20 02 0\n")
+	p := agentapi.DrainRouterParams{Backends: []agentapi.Backend{{Address: "10.0.0.10", Port: 20000}, {Address: "2001:db8::1", Port: 20000}}, TimeoutSeconds: 60}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.DrainRouter(context.WithoutCancel(t.Context()), p)
+		done <- err
+	}()
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		select {
+		case err := <-done:
+			t.Fatalf("ended while a connection was being opened: %v", err)
+		case <-time.After(4 * drainPoll):
+		}
+		if err := h.Host.WriteFile(file, []byte(head+others), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []agentapi.DrainRouterParams{{Backends: []agentapi.Backend{{Address: "shop.test", Port: 80}}}, {Backends: []agentapi.Backend{{Address: "10.0.0.1"}}}, {TimeoutSeconds: 61}, {TimeoutSeconds: -1}} {
+		if _, err := s.DrainRouter(t.Context(), bad); err == nil {
+			t.Errorf("%+v was accepted", bad)
+		}
+	}
+}
+
 func TestStoppingInterruptsAStart(t *testing.T) {
 	port := ports.Free(t)
 	asked := make(chan struct{})

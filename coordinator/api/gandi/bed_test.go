@@ -484,6 +484,7 @@ func (a *memAgents) CreateVHost(_ context.Context, p agentapi.CreateVHostParams)
 }
 func (a *memAgents) DeleteVHosts(context.Context, agentapi.DeleteVHostsParams) error   { return nil }
 func (a *memAgents) StartService(context.Context, string) error                        { return nil }
+func (a *memAgents) DrainRouter(context.Context, agentapi.DrainRouterParams) error     { return nil }
 func (a *memAgents) PrepareRouter(context.Context) error                               { return nil }
 func (a *memAgents) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
 func (a *memAgents) MakeProxy(context.Context, agentapi.ProxyParams) error {

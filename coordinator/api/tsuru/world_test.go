@@ -235,6 +235,7 @@ func (a agent) do(change func(*host) error) error {
 func (a agent) Hostname(context.Context) (string, error) {
 	return a.n.Name, a.do(func(*host) error { return nil })
 }
+func (a agent) DrainRouter(context.Context, agentapi.DrainRouterParams) error     { return nil }
 func (a agent) PrepareRouter(context.Context) error                               { return nil }
 func (a agent) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
 func (a agent) StartService(_ context.Context, name string) error {
