@@ -18,7 +18,7 @@ import (
 // userEndpoints need a user's certificate.
 var userEndpoints = []struct{ method, path string }{
 	{"GET", "/list"}, {"POST", "/list"}, {"POST", "/start/php"}, {"POST", "/start/php/default"}, {"POST", "/stop/1"}, {"POST", "/rename/1"},
-	{"GET", "/list/1"}, {"GET", "/listapp"}, {"POST", "/createapp"}, {"POST", "/renameapp/1"}, {"POST", "/delete/1"}, {"GET", "/user_credit"},
+	{"GET", "/list/1"}, {"GET", "/listapp"}, {"POST", "/createapp"}, {"POST", "/upload_manifest"}, {"POST", "/download_manifest/1"}, {"POST", "/renameapp/1"}, {"POST", "/delete/1"}, {"GET", "/user_credit"},
 	{"GET", "/user_config"}, {"POST", "/startapp/1"}, {"POST", "/stopapp/1"}, {"POST", "/deleteapp/1"}, {"POST", "/add/php"}, {"POST", "/remove"},
 	{"POST", "/rename"}, {"GET", "/list_resources"},
 }

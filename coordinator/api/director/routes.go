@@ -60,12 +60,15 @@ var routes = []route{
 	{get, "/support_openid", public, (*call).unsupported},
 	{get, "/debug_level/{name}", public, (*call).debugLevel},
 
+	{post, "/upload_manifest", user, (*call).noManifests},
+	{post, "/download_manifest/{id}", user, (*call).noManifests},
 	// What those of 2.x call.
 	{post, "/startapp/{id}", user, (*call).startApp},
 	{post, "/startapp/{id}/{name}", user, (*call).startApp},
 	{post, "/stopapp/{id}", user, (*call).stopApp},
 	{post, "/deleteapp/{id}", user, (*call).deleteApp},
 	{post, "/add/{name}", user, (*call).start},
+	{post, "/add/{name}/{name}", user, (*call).start},
 	{post, "/remove", user, (*call).stop},
 	{post, "/rename", user, (*call).rename},
 	{get, "/list_resources", user, (*call).listResources},

@@ -50,6 +50,10 @@ func TestTools(t *testing.T) {
 		b.wantBody("rename", b.post(u.cert, "/rename/"+sid, credentialed(u, "name", "n")...), 200, "true")
 		b.wantBody("terminate", b.post(u.cert, "/stop/"+sid, credentialed(u)...), 200, "true")
 	})
+	t.Run("71. cpsclient's manifest and download_manifest show why not", func(t *testing.T) {
+		b.wantFailure("manifest", b.post(u.cert, "/upload_manifest", credentialed(u, "manifest", "{}")...), "")
+		b.wantFailure("download_manifest", b.post(u.cert, "/download_manifest/1", credentialed(u)...), "")
+	})
 	t.Run("72. cps-user, cps-service, cps-application and cps-cloud of 1.5", func(t *testing.T) {
 		if got := b.get(u.cert, "/user_config").object(t); got["password"] != nil || got["username"] != "ann" {
 			t.Errorf("get_config: got %v", got)
