@@ -34,6 +34,14 @@ default_cloud: nspawn
 service_zone: conpaas.test
 director_listen: 127.0.0.1:%d
 `, top, network, network, port))
+	config, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(config), `listen: ""`, fmt.Sprintf(`listen: ":%d"`, freePort(t)), 1) // nodes fetch archives
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s.start(0)
 	return &conpaas{site: s, url: fmt.Sprintf("https://127.0.0.1:%d", port)}
 }
@@ -262,6 +270,27 @@ func TestConPaaSWithCurlAndOpenSSL(t *testing.T) {
 		return len(seen) == 2, fmt.Sprint(status, seen)
 	})
 
+	// An archive that is too big for a request reaches both nodes, and the one before it comes back.
+	if err := os.WriteFile(filepath.Join(d.site.dir, "index.php"), []byte(`<?php echo hash_file("sha256", "big.bin");`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.run("dd", "if=/dev/urandom", "of="+filepath.Join(d.site.dir, "big.bin"), "bs=1M", "count=20", "status=none")
+	sum, _, _ := strings.Cut(d.run("sha256sum", filepath.Join(d.site.dir, "big.bin")), " ")
+	d.run("tar", "-C", d.site.dir, "-czf", archive, "index.php", "big.bin")
+	var big struct {
+		ID string `json:"codeVersionId"`
+	}
+	ann.answer(ann.curl("https://"+service.Manager+"/", "-F", "method=upload_code_version", "-F", "code=@"+archive), "upload", &big)
+	ann.tell(service, "update_php_configuration", fmt.Sprintf(`{"codeVersionId": %q}`, big.ID), nil)
+	ann.reaches(service, "RUNNING")
+	for _, ip := range ann.addresses(service, "web") {
+		d.want("the 20 MB on "+ip, d.run("curl", "-sS", "-m", "20", "http://"+ip+"/"), sum)
+	}
+	ann.tell(service, "update_php_configuration", fmt.Sprintf(`{"codeVersionId": %q}`, code.ID), nil)
+	ann.reaches(service, "RUNNING")
+	ann.tell(service, "delete_code_version", fmt.Sprintf(`{"codeVersionId": %q}`, big.ID), nil)
+	serves(2)
+
 	// Names, lists, and a coordinator that is killed meanwhile.
 	d.want("rename", ann.director(fmt.Sprintf("/rename/%d", service.SID), "name=My site"), "true")
 	d.site.process.Process.Kill()
@@ -356,6 +385,67 @@ func TestConPaaSWithCurlAndOpenSSL(t *testing.T) {
 		}
 	}
 
+	t.Run("scripts of a generic service run on its node, until the credit is used up", func(t *testing.T) {
+		var service conpaasService
+		bob.parse(bob.director("/start/generic"), &service)
+		for name, text := range map[string]string{
+			"init.sh":      "echo set up as $MY_ROLE >> /home/application/shared/seen",
+			"run.sh":       "cat /home/application/shared/seen /var/cache/cpsagent/agents.json; echo told $1; id -un; cat /etc/shadow; sleep 1000",
+			"interrupt.sh": "echo stopping",
+			"cleanup.sh":   "rm /home/application/shared/seen; exit 3",
+		} {
+			if err := os.WriteFile(filepath.Join(bob.dir, name), []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		archive := bob.file("scripts.tar.gz")
+		d.run("tar", "-C", bob.dir, "-czf", archive, "init.sh", "run.sh", "interrupt.sh", "cleanup.sh")
+		var code struct {
+			ID string `json:"codeVersionId"`
+		}
+		bob.answer(bob.curl("https://"+service.Manager+"/", "-F", "method=upload_code_version", "-F", "code=@"+archive), "upload", &code)
+		bob.tell(service, "enable_code", fmt.Sprintf(`{"codeVersionId": %q}`, code.ID), nil)
+		bob.tell(service, "startup", `{"cloud": "default"}`, nil)
+		bob.reaches(service, "RUNNING")
+		var nodes struct{ Master, Node []string }
+		bob.ask(service, "list_nodes", "", &nodes)
+		script := func(name, want string) {
+			t.Helper()
+			bob.await(time.Minute, name+" "+want, func() (bool, string) {
+				var status struct{ Agents map[string]map[string]string }
+				bob.ask(service, "get_script_status", "", &status)
+				return status.Agents[nodes.Master[0]][name] == want, fmt.Sprint(status)
+			})
+		}
+		script("init.sh", "STOPPED (return code = 0)")
+		bob.tell(service, "execute_script", `{"command": "run", "parameters": "a-parameter"}`, nil)
+		script("run.sh", "RUNNING")
+		bob.await(30*time.Second, "what run.sh prints", func() (bool, string) {
+			var log struct{ Log string }
+			bob.ask(service, "get_agent_log", fmt.Sprintf(`{"agentId": %q}`, nodes.Master[0]), &log)
+			for _, part := range []string{"set up as master", `"role":"master"`, "told a-parameter", "app-", "/etc/shadow: Permission denied"} {
+				if !strings.Contains(log.Log, part) {
+					return false, part + " is not in " + log.Log
+				}
+			}
+			return true, ""
+		})
+		bob.tell(service, "execute_script", `{"command": "interrupt"}`, nil)
+		script("run.sh", "STOPPED")
+		script("interrupt.sh", "STOPPED (return code = 0)")
+		bob.tell(service, "execute_script", `{"command": "cleanup"}`, nil)
+		script("cleanup.sh", "STOPPED (return code = 3)")
+
+		// The credit goes, and the hour is over: the service ends by itself.
+		if out, err := d.command("user", "credit", "--email", "bob@example.org", "--add", "-1000").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "0" {
+			t.Fatalf("got %v, %s", err, out)
+		}
+		d.want("before the hour is over", strings.Contains(bob.curl(bob.url+"/list"), "RUNNING"), true)
+		d.run("python3", "-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=30); c.execute('UPDATE lease SET paid_until = 0'); c.commit()", filepath.Join(d.site.dir, "data", "reeve.db"))
+		d.await(time.Minute, "the end of what cannot be paid", func() (bool, string) { out := bob.curl(bob.url + "/list"); return out == "[]", out })
+		d.want("credit", bob.credit(), 0)
+	})
+
 	t.Run("without credit nothing starts", func(t *testing.T) {
 		if out, err := d.command("user", "credit", "--email", "bob@example.org", "--add", "-1000").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "0" {
 			t.Fatalf("got %v, %s", err, out)
@@ -379,6 +469,24 @@ func TestConPaaSDatabaseAndOtherDialects(t *testing.T) {
 	admin.tell(service, "set_password", `{"user": "mysqldb", "password": "correct-horse-42"}`, nil)
 	ip := admin.addresses(service, "nodes")[0]
 	d.want("a table", d.run("mysql", "-h", ip, "-u", "mysqldb", "-pcorrect-horse-42", "-N", "-B", "-e", "CREATE TABLE t (n INT); INSERT INTO t VALUES (42); SELECT n FROM t", "mysqldb"), "42\n")
+	query := func(sql string) string {
+		return d.run("mysql", "-h", ip, "-u", "mysqldb", "-pcorrect-horse-42", "-N", "-B", "-e", sql, "mysqldb")
+	}
+	dump := admin.file("dump.sql")
+	admin.curl("https://"+service.Manager+"/", "-G", "-H", "Content-Type: application/json", "-d", "method=sqldump", "-d", "id=1", "-o", dump)
+	query("DROP TABLE t")
+	load := func(file string) string {
+		return admin.curl("https://"+service.Manager+"/", "-F", "method=load_dump", "-F", "mysqldump_file=@"+file)
+	}
+	d.want("load_dump", load(dump), `{"result":{},"error":null,"id":null}`)
+	d.want("the table of the dump", query("SELECT n FROM t"), "42\n")
+	evil := admin.file("evil.sql")
+	if err := os.WriteFile(evil, []byte("CREATE USER evil@'%';\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := load(evil); !strings.Contains(out, "ERROR 1227") {
+		t.Errorf("a dump that makes users: got %s", out)
+	}
 
 	var instances []struct {
 		ID   int64  `json:"id"`
