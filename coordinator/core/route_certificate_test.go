@@ -362,6 +362,50 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	if got := renew(); len(got) > 0 {
 		t.Errorf("got %q again", got)
 	}
+	b.must(b.store.Update(t.Context(), func(tx core.Tx) error { // as a version without TLS left it
+		route, err := tx.Route("shop.hosted.test")
+		if err != nil {
+			return err
+		}
+		route.Certificate = ""
+		return tx.PutRoute(&route)
+	}))
+	if got := renew(); len(got) != 1 || b.shows("shop.hosted.test") != b.issued("shop.hosted.test").ID {
+		t.Errorf("got %q and the certificate %q for a name of before", got, b.shows("shop.hosted.test"))
+	}
+}
+
+func TestAnAppThatIsDeletedDecidesAboutItsOwnNamesOnly(t *testing.T) {
+	t.Parallel()
+	b := newBed(t).work()
+	b.router()
+	app := b.running(spec())
+	other := spec()
+	other.Name, other.Routes = "blog", []string{"blog.hosted.test"}
+	blog := b.running(other)
+	b.world.always("MakeProxy", temporary) // so that nothing ends before the deletion
+	rc, ops := b.upload("*.hosted.test")
+	op, err := b.DeleteApp(t.Context(), b.alice, app.Num)
+	b.must(err)
+	b.world.always("MakeProxy", nil)
+	b.wantStatuses(b.ends(op), "completed")
+	b.wantNothingOf(app)
+	for _, op := range ops {
+		b.ends(op)
+	}
+	if got := b.shows("blog.hosted.test"); got != rc.ID {
+		t.Errorf("got %q, want the uploaded %q still", got, rc.ID)
+	}
+	b.world.always("MakeProxy", temporary)
+	_, err = b.RemoveCertificate(t.Context(), b.alice, rc.Num)
+	b.must(err)
+	op, err = b.DeleteApp(t.Context(), b.alice, blog.Num)
+	b.must(err)
+	b.world.always("MakeProxy", nil)
+	b.wantStatuses(b.ends(op), "completed")
+	b.until("the certificate to be gone", func() bool {
+		return len(read(b, func(r core.Reader) ([]core.RouteCertificate, error) { return r.RouteCertificates(b.alice.Account.ID) })) == 0
+	})
 }
 
 func TestRoutersOfBeforeServeWithoutTLS(t *testing.T) {
