@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/queryenv"
 	"github.com/reeve-paas/reeve/handlers/storage"
 )
@@ -47,10 +46,7 @@ func (c cloudVolumes) Volume(ctx context.Context, r storage.Ref) (storage.CloudV
 }
 
 func (c cloudVolumes) CreateVolume(ctx context.Context, key string, s storage.VolumeSpec) (storage.CloudVolume, error) {
-	if s.SnapshotID != "" {
-		return storage.CloudVolume{}, errNoSnapshots
-	}
-	return described(c.Client.CreateVolume(ctx, queryenv.VolumeRef{Type: s.Kind, Key: key}, bytesOf(s.SizeGB)))
+	return described(c.Client.CreateVolume(ctx, queryenv.VolumeRef{Type: s.Kind, Key: key}, bytesOf(s.SizeGB), s.SnapshotID))
 }
 
 func (c cloudVolumes) AttachVolume(ctx context.Context, r storage.Ref) (string, error) {
@@ -74,11 +70,15 @@ func (c cloudVolumes) GrowVolume(ctx context.Context, r storage.Ref, sizeGB floa
 // TagVolume does nothing: the coordinator's volumes have no tags.
 func (cloudVolumes) TagVolume(context.Context, storage.Ref, map[string]string) error { return nil }
 
-var errNoSnapshots = &agentapi.Error{Kind: agentapi.KindUnsupported, Class: "StorageError", Text: "the coordinator makes no snapshots of volumes"}
-
-func (cloudVolumes) CreateSnapshot(context.Context, string, storage.Ref, string, map[string]string) (string, error) {
-	return "", errNoSnapshots
+// CreateSnapshot needs no tags: the coordinator's snapshots have none, and no description.
+func (c cloudVolumes) CreateSnapshot(ctx context.Context, key string, r storage.Ref, _ string, _ map[string]string) (string, error) {
+	id, err := c.Client.CreateSnapshot(ctx, ref(r), key)
+	if errors.Is(err, queryenv.ErrNoVolume) {
+		err = storage.ErrNoVolume
+	}
+	return id, err
 }
 
-// DeleteSnapshot finds none to delete.
-func (cloudVolumes) DeleteSnapshot(context.Context, storage.Ref) error { return storage.ErrNoVolume }
+func (c cloudVolumes) DeleteSnapshot(ctx context.Context, r storage.Ref) error {
+	return c.Client.DeleteSnapshot(ctx, ref(r))
+}

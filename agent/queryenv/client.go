@@ -78,18 +78,19 @@ type question struct {
 	command string
 	params  map[string]string
 	change  bool
+	// patience is how long it is repeated, and how long an answer may take; 0 means that of the options, and of the HTTP client.
+	patience time.Duration
 }
 
 // ask sends a command in the latest version that the coordinator speaks, and repeats it while that can help.
 //
 // Errors: InvalidSignatureError, QueryEnvError
 func (c *Client) ask(ctx context.Context, command string, params map[string]string) (element, error) {
-	return c.askFor(ctx, c.o.Patience, question{command: command, params: params})
+	return c.askFor(ctx, question{command: command, params: params})
 }
 
-// askFor is ask with a patience of its own.
-func (c *Client) askFor(ctx context.Context, patience time.Duration, q question) (element, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (c *Client) askFor(ctx context.Context, q question) (element, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(q.patience, c.o.Patience))
 	defer cancel()
 	version, err := c.latest(ctx)
 	if err != nil {
@@ -151,7 +152,11 @@ func (c *Client) once(ctx context.Context, version string, q question) (element,
 	if err != nil {
 		return element{}, queryEnvError(agentapi.KindInternal, err.Error(), err)
 	}
-	answer, err := c.o.HTTP.Do(request)
+	client := *c.o.HTTP
+	if q.patience > 0 {
+		client.Timeout = 0 // ctx ends it
+	}
+	answer, err := client.Do(request)
 	if err != nil {
 		return element{}, errAgain{err}
 	}

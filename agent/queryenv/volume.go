@@ -9,8 +9,12 @@ import (
 	"github.com/reeve-paas/reeve/agent/agentapi"
 )
 
-// volumePatience is how long a request about a volume is repeated: clouds take their time.
-const volumePatience = 2 * time.Minute
+// How long a request about a volume is repeated, and how long for one of its answers is waited: clouds take their time, and
+// a copy takes more.
+const (
+	volumePatience = 2 * time.Minute
+	copyPatience   = 15 * time.Minute
+)
 
 // ErrNoVolume is a volume that the coordinator does not have for this host.
 var ErrNoVolume = errors.New("the coordinator has no such volume for this host")
@@ -58,12 +62,46 @@ func (c *Client) VolumeTypes(ctx context.Context) ([]string, error) {
 //
 // Errors: ErrNoVolume, QueryEnvError, InvalidSignatureError; so all that follow
 func (c *Client) Volume(ctx context.Context, r VolumeRef) (Volume, error) {
-	return c.volume(ctx, question{command: "get-volume", params: r.params()})
+	return c.volume(ctx, question{command: "get-volume", params: r.params(), patience: volumePatience})
 }
 
-// CreateVolume makes an empty volume, or finds the one of the same key.
-func (c *Client) CreateVolume(ctx context.Context, r VolumeRef, sizeBytes int64) (Volume, error) {
-	return c.changeVolume(ctx, "create-volume", r, sizeBytes)
+// CreateVolume makes a volume, empty or of a snapshot, or finds the one of the same key. Of a snapshot, sizeBytes may be 0.
+func (c *Client) CreateVolume(ctx context.Context, r VolumeRef, sizeBytes int64, snapshotID string) (Volume, error) {
+	params := r.params()
+	if sizeBytes > 0 {
+		params["size"] = strconv.FormatInt(sizeBytes, 10)
+	}
+	if snapshotID != "" {
+		params["snapshot"] = snapshotID
+	}
+	return c.volume(ctx, question{command: "create-volume", params: params, change: true, patience: copyPatience})
+}
+
+// CreateSnapshot copies a volume, or finds the copy of the same key, and returns its id.
+func (c *Client) CreateSnapshot(ctx context.Context, r VolumeRef, key string) (string, error) {
+	params := r.params()
+	params["snapshot-key"] = key
+	reply, err := c.askFor(ctx, question{command: "create-snapshot", params: params, change: true, patience: copyPatience})
+	if err != nil {
+		return "", err
+	}
+	id := reply.child("snapshot").get("id")
+	if id == "" {
+		return "", ErrNoVolume
+	}
+	return id, nil
+}
+
+// DeleteSnapshot deletes a snapshot by its id, or by the key it was made under; one that is not there is no error.
+func (c *Client) DeleteSnapshot(ctx context.Context, r VolumeRef) error {
+	params := map[string]string{"type": r.Type}
+	if r.ID != "" {
+		params["snapshot"] = r.ID
+	} else {
+		params["snapshot-key"] = r.Key
+	}
+	_, err := c.askFor(ctx, question{command: "delete-snapshot", params: params, change: true, patience: volumePatience})
+	return err
 }
 
 // AttachVolume attaches a volume to this host.
@@ -96,11 +134,11 @@ func (c *Client) changeVolume(ctx context.Context, command string, r VolumeRef, 
 	if sizeBytes > 0 {
 		params["size"] = strconv.FormatInt(sizeBytes, 10)
 	}
-	return c.volume(ctx, question{command, params, true})
+	return c.volume(ctx, question{command: command, params: params, change: true, patience: volumePatience})
 }
 
 func (c *Client) volume(ctx context.Context, q question) (Volume, error) {
-	reply, err := c.askFor(ctx, volumePatience, q)
+	reply, err := c.askFor(ctx, q)
 	if err != nil {
 		return Volume{}, err
 	}

@@ -467,6 +467,9 @@ func (c *Core) destroyVolumes(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	for _, vol := range vols {
+		if err := c.destroyAgentSnapshots(ctx, p.AppID, vol.Cloud); err != nil {
+			return err
+		}
 		if err := c.destroyVolume(ctx, vol); err != nil {
 			return err
 		}

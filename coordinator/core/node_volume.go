@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -30,8 +31,10 @@ type NodeVolume struct {
 // by it and refused.
 type VolumeChange struct {
 	VolumeRef
-	Request   string
-	SizeBytes int64 // to make it with, or to grow it to
+	Request     string
+	SizeBytes   int64  // to make it with, or to grow it to; 0 with a snapshot: its size
+	SnapshotID  string // to make it of, or to destroy
+	SnapshotKey string // under which a snapshot is made, and found
 }
 
 // VolumeKind is how the agent of a node calls the volumes it may ask for; "" when its cloud has none for it.
@@ -142,14 +145,11 @@ func (c *Core) noteRequest(tx Tx, p Principal, n Node, action string, ch VolumeC
 		return Errorf(Forbidden, ObjVolume, "the request was sent before")
 	}
 	p.Account.ID = n.AccountID
-	subject := ch.ID
-	if subject == "" {
-		subject = ch.Key
-	}
+	subject := cmp.Or(ch.ID, ch.Key, ch.SnapshotID, ch.SnapshotKey)
 	return tx.Audit(c.auditRecord(p, action, string(n.ID)+" "+clip(subject), clip(ch.Request), "accepted"))
 }
 
-// CreateNodeVolume makes an empty volume for the agent of a node, or finds the one that it made under the same key. The row is
+// CreateNodeVolume makes a volume, empty or of a snapshot, for the agent of a node, or finds the one that it made under the same key. The row is
 // there before the volume is, so that nothing is made that nobody knows of.
 //
 // Errors: invalid (kind, key, size), quota, unsupported, unavailable, forbidden (a repeated request)
@@ -160,12 +160,12 @@ func (c *Core) CreateNodeVolume(ctx context.Context, p Principal, n Node, ch Vol
 		return NodeVolume{}, err
 	case !goodMessageID.MatchString(ch.Key):
 		return NodeVolume{}, Errorf(Invalid, ObjVolume, "a new volume needs a key")
-	case ch.SizeBytes <= 0 || ch.SizeBytes > maxNodeVolumeSize:
+	case ch.SizeBytes < 0 || ch.SizeBytes == 0 && ch.SnapshotID == "" || ch.SizeBytes > maxNodeVolumeSize:
 		return NodeVolume{}, Errorf(Invalid, ObjVolume, "a volume has more than 0 and at most %d bytes", int64(maxNodeVolumeSize))
 	}
-	ctx, cancel := context.WithTimeout(ctx, volumeCallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
-	ch.ID = ""
+	ch.ID, ch.SnapshotKey = "", ""
 	var row Volume
 	err = c.Store.Update(ctx, func(tx Tx) error {
 		if err := c.noteRequest(tx, p, n, "volume.create", ch); err != nil {
@@ -190,7 +190,7 @@ func (c *Core) CreateNodeVolume(ctx context.Context, p Principal, n Node, ch Vol
 	if err != nil {
 		return NodeVolume{}, err
 	}
-	cv, err := vc.CreateVolume(ctx, row.Key, row.SizeBytes)
+	cv, err := c.makeNodeVolume(ctx, vc, n, ch, row)
 	if err != nil {
 		return NodeVolume{}, classified(err, Unavailable, ObjVolume, "create the volume")
 	}
@@ -205,7 +205,7 @@ func (c *Core) changeVolume(ctx context.Context, p Principal, n Node, action str
 	if err != nil {
 		return NodeVolume{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, volumeCallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
 	if err := c.Store.Update(ctx, func(tx Tx) error { return c.noteRequest(tx, p, n, action, ch) }); err != nil {
 		return NodeVolume{}, err

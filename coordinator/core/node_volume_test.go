@@ -195,3 +195,64 @@ func TestAVolumeWhoseAnswerWasLostIsFound(t *testing.T) {
 		t.Errorf("got %v and %d volumes", err, len(b.world.volumes))
 	}
 }
+
+func TestSnapshotsOfAgents(t *testing.T) {
+	b := newBed(t)
+	app := core.App{ID: "app-1", Name: "shop", AccountID: b.alice.Account.ID, Platform: "php"}
+	b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutApp(&app) }))
+	node := func(name string, app core.AppID, account core.AccountID) *asking {
+		created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: name, Name: name})
+		b.must(err)
+		n := core.Node{ID: core.NodeID(name), Key: name, AppID: app, AccountID: account, Cloud: "mem", CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}
+		b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
+		return &asking{bed: b, node: n}
+	}
+	first, second, alone := node("n-1", app.ID, app.AccountID), node("n-2", app.ID, app.AccountID), node("n-3", "", app.AccountID)
+	v, err := b.CreateNodeVolume(b.Context(), agentCaller, first.node, first.change(core.VolumeRef{Key: "v"}, 1<<30))
+	b.must(err)
+	take := func(a *asking, key string) (core.CloudSnapshot, error) {
+		ch := a.change(core.VolumeRef{ID: v.ID}, 0)
+		ch.SnapshotKey = key
+		return b.SnapshotNodeVolume(b.Context(), agentCaller, a.node, ch)
+	}
+	s, err := take(first, "s")
+	if err != nil || s.SizeBytes != 1<<30 {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	if again, err := take(first, "s"); err != nil || again.ID != s.ID {
+		t.Errorf("the same key: got %+v, %v, want %s", again, err, s.ID)
+	}
+	if _, err := take(first, ""); core.KindOf(err) != core.Invalid {
+		t.Errorf("no key: got %v", err)
+	}
+	if _, err := take(alone, "s"); core.KindOf(err) != core.NotFound {
+		t.Errorf("another's volume: got %v", err)
+	}
+	restore := func(a *asking, key, id string) (core.NodeVolume, error) {
+		ch := a.change(core.VolumeRef{Key: key}, 0)
+		ch.SnapshotID = id
+		return b.CreateNodeVolume(b.Context(), agentCaller, a.node, ch)
+	}
+	if restored, err := restore(second, "r", s.ID); err != nil || restored.SizeBytes != 1<<30 || restored.ID == v.ID {
+		t.Errorf("another node of the app: got %+v, %v", restored, err)
+	}
+	drop := func(a *asking, id, key string) error {
+		ch := a.change(core.VolumeRef{}, 0)
+		ch.SnapshotID, ch.SnapshotKey = id, key
+		return b.DestroyNodeSnapshot(b.Context(), agentCaller, a.node, ch)
+	}
+	if _, err := restore(alone, "r", s.ID); core.KindOf(err) != core.Invalid {
+		t.Errorf("a node of no app: got %v", err)
+	}
+	b.must(drop(alone, s.ID, ""))
+	b.must(drop(second, "", "s")) // a key is its node's own
+	b.must(drop(second, "", ""))
+	if len(b.world.copies) != 1 {
+		t.Fatalf("got %d snapshots, want that nobody else destroys it", len(b.world.copies))
+	}
+	b.must(drop(first, "", "s"))
+	b.must(drop(first, "", "s"))
+	if len(b.world.copies) != 0 {
+		t.Errorf("got %d snapshots, want none", len(b.world.copies))
+	}
+}

@@ -1,8 +1,10 @@
 package host
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -38,5 +40,35 @@ func TestPostgreSQL(t *testing.T) {
 				t.Errorf("got %+v %t, want %+v", got, ok, test.want)
 			}
 		})
+	}
+}
+
+// The names of every supported version, as its packages have them in each family.
+func TestPostgreSQLOfEveryVersion(t *testing.T) {
+	for _, v := range []int{13, 14, 15, 16, 17} {
+		n := strconv.Itoa(v)
+		for name, test := range map[string]struct {
+			layout *Layout
+			file   string
+			want   PostgreSQLCluster
+		}{
+			"Debian": {&Debian, "/etc/postgresql/" + n + "/main/postgresql.conf",
+				PostgreSQLCluster{v, "/etc/postgresql/" + n + "/main", "/var/lib/postgresql/" + n + "/main", "/usr/lib/postgresql/" + n + "/bin", "postgresql@" + n + "-main.service"}},
+			"Red Hat": {&RedHat, "/var/lib/pgsql/" + n + "/data/postgresql.conf",
+				PostgreSQLCluster{v, "/var/lib/pgsql/" + n + "/data", "/var/lib/pgsql/" + n + "/data", "/usr/pgsql-" + n + "/bin", "postgresql-" + n + ".service"}},
+			"Red Hat, moved by Scalarizr": {&RedHat, "/etc/postgresql/" + n + "/main/postgresql.conf",
+				PostgreSQLCluster{v, "/etc/postgresql/" + n + "/main", "/var/lib/pgsql/" + n + "/data", "/usr/pgsql-" + n + "/bin", "postgresql-" + n + ".service"}},
+		} {
+			t.Run(name+" "+n, func(t *testing.T) {
+				root := t.TempDir()
+				file := filepath.Join(root, test.file)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
+					t.Fatal(err)
+				}
+				if got, ok := New(Options{Root: root, Layout: test.layout}).PostgreSQL(); got != test.want || !ok {
+					t.Errorf("got %+v %t, want %+v", got, ok, test.want)
+				}
+			})
+		}
 	}
 }

@@ -309,6 +309,22 @@ func (w *work) snapshotOf(ctx context.Context, v *volume, l label) (*volume, err
 	return d.snapshot(ctx, w, v, l)
 }
 
+// synced returns when everything that was written to the volume is on the device. Who copies it at one moment needs no more.
+func (w *work) synced(ctx context.Context, device string) error {
+	at, err := w.mountedOn(device)
+	if err != nil {
+		return err
+	}
+	cmd := host.Cmd{Path: "blockdev", Args: []string{"--flushbufs", w.s.host.Path(device)}}
+	if len(at) > 0 {
+		cmd = host.Cmd{Path: "sync", Args: []string{"--file-system", w.s.host.Path(at[0].MPoint)}, Timeout: freezeTimeout}
+	}
+	if _, err := w.s.host.Run(ctx, cmd); err != nil {
+		return host.LinuxError(err)
+	}
+	return nil
+}
+
 // frozen runs fn while nothing is written to the volume's filesystem, and everything that was is on the device.
 func (w *work) frozen(ctx context.Context, device string, fn func() error) (err error) {
 	at, err := w.mountedOn(device)

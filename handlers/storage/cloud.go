@@ -34,7 +34,8 @@ type Provider interface {
 	GrowVolume(ctx context.Context, r Ref, sizeGB float64) (CloudVolume, error)
 	// TagVolume adds tags to a volume; a cloud without tags does nothing.
 	TagVolume(ctx context.Context, r Ref, tags map[string]string) error
-	// CreateSnapshot copies a volume as it is at this moment, or finds the snapshot of the same key.
+	// CreateSnapshot copies a volume as it is at one moment of the call, or finds the snapshot of the same key. What was synced
+	// before the call is in it.
 	CreateSnapshot(ctx context.Context, key string, volume Ref, description string, tags map[string]string) (id string, err error)
 	DeleteSnapshot(ctx context.Context, r Ref) error
 }
@@ -414,13 +415,14 @@ func (c *cloudVolume) snapshot(ctx context.Context, w *work, v *volume, about la
 	if err := w.will("cloud-drop-snapshot", c.kind, key); err != nil {
 		return nil, err
 	}
-	err := w.frozen(ctx, v.text("device"), func() error {
-		id, err := c.s.cloud.CreateSnapshot(ctx, key, c.ref(v), about.description, plainTags(about.tags))
-		if id != "" {
-			snap.set("id", id)
-		}
-		return c.failed(err)
-	})
+	if err := w.synced(ctx, v.text("device")); err != nil {
+		return nil, err
+	}
+	id, err := c.s.cloud.CreateSnapshot(ctx, key, c.ref(v), about.description, plainTags(about.tags))
+	if id != "" {
+		snap.set("id", id)
+	}
+	err = c.failed(err)
 	if c.kind == "gce_persistent" {
 		for _, member := range []string{"name", "size", "link"} {
 			snap.set(member, v.StorageConfig[member])

@@ -167,6 +167,7 @@ func (f *fakeHost) mounts() {
 		}
 		return "not mounted", 32
 	})
+	f.handle("sync", func([]string) (string, int) { return "", 0 })
 	f.handle("fsfreeze", func(args []string) (string, int) {
 		at := f.local(args[1])
 		if args[0] == "--unfreeze" && !f.frozen[at] {

@@ -99,9 +99,14 @@ func (s *site) volumes(t *testing.T, node string) {
 		if lines := n.sh(`grep -c /mnt/v /etc/fstab`); lines != "1" {
 			t.Errorf("got %s lines of fstab", lines)
 		}
-		if out, err := n.try("storage.snapshot", dict{"volume": bigger}); err == nil || !strings.Contains(out, "snapshot") {
-			t.Errorf("a snapshot: got %s, %v; want a reason", out, err)
+		snap := n.storage("snapshot", dict{"volume": bigger, "description": "before it is written to"})
+		n.sh(`rm -r /mnt/v/sub; sync`)
+		restored := n.storage("create", dict{"volume": dict{"type": "nspawn", "snap": snap, "fstype": "ext4", "mpoint": "/mnt/r"}, "mount": true})
+		if got := n.sh(strings.ReplaceAll(sumVolume, "/mnt/v", "/mnt/r")); got != want || restored["id"] == v["id"] {
+			t.Errorf("of the snapshot: got %v with %s, want %s", restored, got, want)
 		}
+		n.storage("destroy", dict{"volume": restored})
+		want = n.sh(`rmdir /mnt/r; ` + sumVolume)
 		detached := n.storage("detach", dict{"volume": bigger})
 		if after := n.sh(`rmdir /mnt/v; ` + stateOfFS); detached["device"] != nil || after != before {
 			t.Errorf("detached: got %v and %s, want %s", detached, after, before)

@@ -45,6 +45,8 @@ type Core interface {
 	DetachNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
 	GrowNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
 	DestroyNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.NodeVolume, error)
+	SnapshotNodeVolume(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.CloudSnapshot, error)
+	DestroyNodeSnapshot(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) error
 	NoteAgentMessage(ctx context.Context, p core.Principal, n core.Node, m core.AgentMessage) (fresh bool, err error)
 }
 

@@ -106,6 +106,16 @@ func (f *fakeCore) DestroyNodeVolume(ctx context.Context, p core.Principal, n co
 	return f.changeVolume(ctx, p, n, ch)
 }
 
+func (f *fakeCore) SnapshotNodeVolume(_ context.Context, _ core.Principal, _ core.Node, ch core.VolumeChange) (core.CloudSnapshot, error) {
+	f.change = ch
+	return core.CloudSnapshot{ID: "s-1", SizeBytes: 4096}, f.err
+}
+
+func (f *fakeCore) DestroyNodeSnapshot(_ context.Context, _ core.Principal, _ core.Node, ch core.VolumeChange) error {
+	f.change = ch
+	return f.err
+}
+
 func (f *fakeCore) NoteAgentMessage(_ context.Context, p core.Principal, _ core.Node, m core.AgentMessage) (bool, error) {
 	if p.From != "192.0.2.9" || p.Dialect != "agent" {
 		return false, fmt.Errorf("got caller %+v", p)
@@ -284,6 +294,14 @@ func TestVolumes(t *testing.T) {
 		if want := (core.VolumeChange{VolumeRef: core.VolumeRef{Kind: "nspawn", Key: "k"}, Request: "r-" + command, SizeBytes: 4096}); b.core.change != want {
 			t.Errorf("%s: got %+v, want %+v", command, b.core.change, want)
 		}
+	}
+	answers(b.ask("create-snapshot", map[string]string{"type": "nspawn", "id": "v-1", "snapshot-key": "k", "request": "r"}), 200, `<response><snapshot id="s-1" size="4096"></snapshot></response>`)
+	if want := (core.VolumeChange{VolumeRef: core.VolumeRef{Kind: "nspawn", ID: "v-1"}, Request: "r", SnapshotKey: "k"}); b.core.change != want {
+		t.Errorf("got %+v, want %+v", b.core.change, want)
+	}
+	answers(b.ask("delete-snapshot", map[string]string{"type": "nspawn", "snapshot": "s-1", "request": "r"}), 200, `<response><snapshot></snapshot></response>`)
+	if want := (core.VolumeChange{VolumeRef: core.VolumeRef{Kind: "nspawn"}, Request: "r", SnapshotID: "s-1"}); b.core.change != want {
+		t.Errorf("got %+v, want %+v", b.core.change, want)
 	}
 	answers(b.ask("grow-volume", map[string]string{"type": "nspawn", "id": "v-1", "size": "big", "request": "r"}), 400, "size is no number of bytes")
 }

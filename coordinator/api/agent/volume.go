@@ -14,7 +14,9 @@ import (
 //
 //	list-volume-types  <volumes><type>nspawn</type></volumes>, none where the node's cloud has no volumes for agents
 //	get-volume         <volume id key size here device/>; the same after a change. Without an id there is no such volume
-//	create-volume, attach-volume, detach-volume, grow-volume, delete-volume
+//	create-volume, attach-volume, detach-volume, grow-volume, delete-volume; create-volume may name a snapshot
+//	create-snapshot    <snapshot id size/> of a volume, under a snapshot-key
+//	delete-snapshot    <snapshot/>, by snapshot or snapshot-key
 func (d *Dialect) volumeAnswers() map[string]answer {
 	c := d.o.Core
 	return map[string]answer{
@@ -23,11 +25,15 @@ func (d *Dialect) volumeAnswers() map[string]answer {
 			v, err := c.NodeVolume(ctx, n, volumeRef(params))
 			return volumeReply(v, err)
 		},
-		"create-volume": changeVolume(c.CreateNodeVolume),
-		"attach-volume": changeVolume(c.AttachNodeVolume),
-		"detach-volume": changeVolume(c.DetachNodeVolume),
-		"grow-volume":   changeVolume(c.GrowNodeVolume),
-		"delete-volume": changeVolume(c.DestroyNodeVolume),
+		"create-volume":   changeVolume(c.CreateNodeVolume),
+		"attach-volume":   changeVolume(c.AttachNodeVolume),
+		"detach-volume":   changeVolume(c.DetachNodeVolume),
+		"grow-volume":     changeVolume(c.GrowNodeVolume),
+		"delete-volume":   changeVolume(c.DestroyNodeVolume),
+		"create-snapshot": changeSnapshot(c.SnapshotNodeVolume),
+		"delete-snapshot": changeSnapshot(func(ctx context.Context, p core.Principal, n core.Node, ch core.VolumeChange) (core.CloudSnapshot, error) {
+			return core.CloudSnapshot{}, c.DestroyNodeSnapshot(ctx, p, n, ch)
+		}),
 	}
 }
 
@@ -68,19 +74,52 @@ func volumeReply(v core.NodeVolume, err error) (any, error) {
 	return reply, err
 }
 
+// snapshot is the reply about snapshots.
+type snapshot struct {
+	XMLName xml.Name `xml:"snapshot"`
+	ID      string   `xml:"id,attr,omitempty"`
+	Size    int64    `xml:"size,attr,omitempty"` // bytes
+}
+
+func changeSnapshot(do func(context.Context, core.Principal, core.Node, core.VolumeChange) (core.CloudSnapshot, error)) answer {
+	return func(ctx context.Context, n core.Node, params map[string]string) (any, error) {
+		ch, err := volumeChange(params)
+		if err != nil {
+			return nil, err
+		}
+		s, err := do(ctx, agentCaller(ctx), n, ch)
+		if core.KindOf(err) == core.NotFound {
+			return snapshot{}, nil
+		}
+		return snapshot{ID: s.ID, Size: s.SizeBytes}, err
+	}
+}
+
 func changeVolume(do func(context.Context, core.Principal, core.Node, core.VolumeChange) (core.NodeVolume, error)) answer {
 	return func(ctx context.Context, n core.Node, params map[string]string) (any, error) {
-		ch := core.VolumeChange{VolumeRef: volumeRef(params), Request: params["request"]}
-		if text := params["size"]; text != "" {
-			size, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return nil, core.Errorf(core.Invalid, core.ObjVolume, "size is no number of bytes")
-			}
-			ch.SizeBytes = size
+		ch, err := volumeChange(params)
+		if err != nil {
+			return nil, err
 		}
-		p := api.Caller(ctx)
-		p.Via = "agent"
-		v, err := do(ctx, p, n, ch)
+		v, err := do(ctx, agentCaller(ctx), n, ch)
 		return volumeReply(v, err)
 	}
+}
+
+func volumeChange(params map[string]string) (core.VolumeChange, error) {
+	ch := core.VolumeChange{VolumeRef: volumeRef(params), Request: params["request"], SnapshotID: params["snapshot"], SnapshotKey: params["snapshot-key"]}
+	if text := params["size"]; text != "" {
+		size, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return ch, core.Errorf(core.Invalid, core.ObjVolume, "size is no number of bytes")
+		}
+		ch.SizeBytes = size
+	}
+	return ch, nil
+}
+
+func agentCaller(ctx context.Context) core.Principal {
+	p := api.Caller(ctx)
+	p.Via = "agent"
+	return p
 }
