@@ -5,5 +5,5 @@
 // the text, and only their owner reads them. Delivery is in the order of sending; a message that the coordinator refuses waits
 // while later ones go, and a coordinator that does not answer is asked in growing, jittered pauses.
 //
-// Wire: spec agent-core A.3, JSON form.
+// Wire: spec agent-core A.3, in JSON or, where the server wants that, in XML (Options.XML).
 package message

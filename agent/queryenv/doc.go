@@ -1,5 +1,5 @@
 // Package queryenv asks the coordinator what only it knows: certificates, the servers of a role, virtual hosts, definitions
-// of scaling metrics, parameters of this host's role.
+// of scaling metrics, parameters of this host's role; and has it make, attach, copy and destroy volumes of this host's cloud.
 //
 // A request is a form that is signed, not encrypted, with the key that agent and coordinator share; a reply is XML whose
 // HTML entities are decoded once before it is parsed. Both are Scalr's (spec agent-core A.1, A.2). One thing differs: the
