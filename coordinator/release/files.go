@@ -16,7 +16,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -36,18 +35,9 @@ type Options struct {
 }
 
 // Files implements core.Files in a directory. Its methods may be called from any goroutine.
-type Files struct {
-	Options
-
-	mu    sync.Mutex           // what is put in place is not removed at the same moment
-	again map[string]time.Time // when a file was stored that was there already
-}
+type Files struct{ Options }
 
 var _ core.Files = (*Files)(nil)
-
-// claimWithin is how long after Put a caller has noted that it needs the file. A file that was there already may be deleted
-// meanwhile on behalf of who stored it before: two apps are given the same archive.
-const claimWithin = time.Minute
 
 // lendFor is how long a token is good: longer than any build or fetch takes.
 const lendFor = time.Hour
@@ -60,7 +50,7 @@ func Open(o Options) (*Files, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	f := &Files{Options: o, again: map[string]time.Time{}}
+	f := &Files{o}
 	if err := os.RemoveAll(f.path("tmp")); err != nil {
 		return nil, err
 	}
@@ -131,13 +121,8 @@ func (f *Files) Put(_ context.Context, r io.Reader) (string, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return "", 0, stored(err)
-	}
-	if _, err := os.Stat(to); err == nil {
-		f.again[name] = f.Clock()
 	}
 	return name, size, stored(os.Rename(tmp.Name(), to))
 }
@@ -227,18 +212,12 @@ func (f *Files) Accepted(name string) (string, error) {
 	return string(sum), err
 }
 
-// Delete implements core.Files. A file that was stored again a moment ago stays.
+// Delete implements core.Files.
 func (f *Files) Delete(sum string) error {
 	path, err := f.file(sum)
 	if err != nil {
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if at, stored := f.again[sum]; stored && f.Clock().Sub(at) < claimWithin {
-		return nil
-	}
-	delete(f.again, sum)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

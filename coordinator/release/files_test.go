@@ -152,30 +152,3 @@ func TestNamesOfFilesStayInTheirDirectory(t *testing.T) {
 		}
 	}
 }
-
-func TestAFileThatWasStoredAgainOutlivesItsFirstOwner(t *testing.T) {
-	f, now := files(t)
-	put := func() (sum string) {
-		sum, _, err := f.Put(t.Context(), strings.NewReader("one archive for two apps"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sum
-	}
-	there := func(sum string) bool {
-		file, err := f.Open(sum)
-		if err == nil {
-			file.Close()
-		}
-		return err == nil
-	}
-	sum := put()
-	put() // of another app, which has not noted it yet
-	if err := f.Delete(sum); err != nil || !there(sum) {
-		t.Errorf("got %v, and the file is there: %v, want it there", err, there(sum))
-	}
-	*now = now.Add(claimWithin)
-	if err := f.Delete(sum); err != nil || there(sum) {
-		t.Errorf("later: got %v, and the file is there: %v, want it gone", err, there(sum))
-	}
-}
