@@ -7,9 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,50 +22,90 @@ import (
 // may not grow with their number.
 const growthBar = 1.25
 
-// perRow is how long one row of a listing takes with n instances, by the requests that list them all. Before each listing
-// something else is written, as others do all the time, so that no answer is one of before.
-func perRow(ctx context.Context, n int, list func(url, key string) ([]request, error)) (time.Duration, error) {
+// crowd is a coordinator with n instances, and the requests that list them all.
+type crowd struct {
+	n       int
+	touch   func() error
+	round   []request
+	client  *http.Client
+	took    []float64 // nanoseconds of each round
+	closers []func()
+}
+
+// startCrowd fills a database and starts a coordinator on it.
+func startCrowd(ctx context.Context, n int, list func(url, key string) ([]request, error)) (l *crowd, err error) {
 	dir, err := os.MkdirTemp("", "reeve-load-")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	agents := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
-	defer agents.Close()
-	key, err := fill(ctx, dir, n, agents.Listener.Addr().String())
+	l = &crowd{n: n, client: &http.Client{Timeout: time.Minute}}
+	l.closers = append(l.closers, func() { os.RemoveAll(dir) }, l.client.CloseIdleConnections)
+	defer func() {
+		if err != nil {
+			l.stop()
+		}
+	}()
+	key, err := fill(ctx, dir, n, "") // nodes without an address are not watched: that has a cost of its own
 	if err != nil {
-		return 0, fmt.Errorf("fill the database: %w", err)
+		return l, fmt.Errorf("fill the database: %w", err)
 	}
 	p, url, err := startCoordinator(ctx, dir)
 	if err != nil {
-		return 0, err
+		return l, err
 	}
-	defer p.stop()
+	l.closers = append(l.closers, p.stop)
 	touch, done, err := toucher(ctx, dir)
 	if err != nil {
-		return 0, err
+		return l, err
 	}
-	defer done()
-	round, err := list(url, key)
-	if err != nil {
-		return 0, err
+	l.touch = touch
+	l.closers = append(l.closers, func() { done() })
+	l.round, err = list(url, key)
+	return l, err
+}
+
+func (l *crowd) stop() {
+	for _, c := range slices.Backward(l.closers) {
+		c()
 	}
-	client := &http.Client{Timeout: time.Minute}
-	defer client.CloseIdleConnections()
-	var took []float64
-	for begun := time.Now(); (time.Since(begun) < span || len(took) < 10) && ctx.Err() == nil; {
-		if err := touch(); err != nil {
-			return 0, err
+}
+
+// once lists everything, after something else was written, as others do all the time: so that no answer is one of before.
+func (l *crowd) once() error {
+	if err := l.touch(); err != nil {
+		return err
+	}
+	start := time.Now()
+	for _, r := range l.round {
+		if _, err := r.send(l.client); err != nil {
+			return err
 		}
-		start := time.Now()
-		for _, r := range round {
-			if _, err := r.send(client); err != nil {
-				return 0, err
+	}
+	l.took = append(l.took, float64(time.Since(start)))
+	return nil
+}
+
+func (l *crowd) perRow() time.Duration { return time.Duration(median(l.took) / float64(l.n)) }
+
+// grown lists few and many by turns, so that both see the same machine, and compares what one row takes.
+func grown(ctx context.Context, what string, few, many int, list func(n int) func(url, key string) ([]request, error)) (row, error) {
+	var both [2]*crowd
+	for i, n := range []int{few, many} {
+		l, err := startCrowd(ctx, n, list(n))
+		if err != nil {
+			return row{}, err
+		}
+		defer l.stop()
+		both[i] = l
+	}
+	for begun := time.Now(); (time.Since(begun) < 2*span || len(both[1].took) < 20) && ctx.Err() == nil; {
+		for _, l := range both {
+			if err := l.once(); err != nil {
+				return row{}, err
 			}
 		}
-		took = append(took, float64(time.Since(start)))
 	}
-	return time.Duration(median(took) / float64(n)), ctx.Err()
+	return growth(what, both[1].perRow(), both[0].perRow()), ctx.Err()
 }
 
 // toucher opens the database beside the coordinator and returns a small write.
@@ -90,26 +130,23 @@ func growth(what string, many, few time.Duration) row {
 }
 
 func measureListGrowth(ctx context.Context) ([]row, error) {
-	cost := map[int]time.Duration{}
-	for _, n := range []int{10, 1000, 10000} {
-		var err error
-		cost[n], err = perRow(ctx, n, func(url, key string) ([]request, error) {
+	list := func(n int) func(url, key string) ([]request, error) {
+		return func(url, key string) ([]request, error) {
 			round := pages(url+"/xmlrpc/", key, n)
 			_, err := listedMembers(round, n)
 			return round, err
-		})
-		if err != nil {
-			return nil, err
 		}
 	}
-	return []row{
-		growth("`paas.list`, one row of 1,000 after a change, against one of 10", cost[1000], cost[10]),
-		growth("`paas.list`, one row of 10,000 after a change, against one of 1,000", cost[10000], cost[1000]),
-	}, nil
+	first, err := grown(ctx, "`paas.list`, one row of 1,000 after a change, against one of 10", 10, 1000, list)
+	if err != nil {
+		return nil, err
+	}
+	second, err := grown(ctx, "`paas.list`, one row of 10,000 after a change, against one of 1,000", 1000, 10000, list)
+	return []row{first, second}, err
 }
 
 func measureAppsGrowth(ctx context.Context) ([]row, error) {
-	list := func(n int) func(url, key string) ([]request, error) {
+	r, err := grown(ctx, "`GET /apps` (tsuru), one app of 5,000 after a change, against one of 10", 10, 5000, func(n int) func(url, key string) ([]request, error) {
 		return func(url, _ string) ([]request, error) {
 			token, err := login(url)
 			if err != nil {
@@ -118,13 +155,8 @@ func measureAppsGrowth(ctx context.Context) ([]row, error) {
 			r := request{method: "GET", url: url + "/apps", token: token}
 			return []request{r}, listedApps(r, n)
 		}
-	}
-	few, err := perRow(ctx, 10, list(10))
-	if err != nil {
-		return nil, err
-	}
-	many, err := perRow(ctx, 5000, list(5000))
-	return []row{growth("`GET /apps` (tsuru), one app of 5,000 after a change, against one of 10", many, few)}, err
+	})
+	return []row{r}, err
 }
 
 // login gets a token for the account that fill made.
@@ -173,11 +205,11 @@ func listedApps(r request, n int) error {
 }
 
 func measureOperations(ctx context.Context) ([]row, error) {
-	m, err := goBench(ctx, "./coordinator/store/sqlite", "^BenchmarkOperation$")
+	m, err := goBench(ctx, "./coordinator/store/sqlite", "^BenchmarkOperationGrowth$")
 	if err != nil {
 		return nil, err
 	}
-	before, after := m["Operation/finished/0 ns/operation"], m["Operation/finished/100000 ns/operation"]
+	before, after := m["OperationGrowth ns/operation-after-0"], m["OperationGrowth ns/operation-after-100000"]
 	if before == 0 || after == 0 {
 		return nil, fmt.Errorf("the benchmark of operations did not report: %v", m)
 	}

@@ -91,50 +91,72 @@ func (c *appCache) forget() {
 	clear(c.apps)
 }
 
-// BenchmarkOperation runs operations of one step from Enqueue to their end, many at once, while others have finished
-// before. ns/op is the cost of one.
-func BenchmarkOperation(b *testing.B) {
-	const batch = 100
-	for _, finished := range []int{0, 1000, 100000} {
-		b.Run(fmt.Sprintf("finished/%d", finished), func(b *testing.B) {
-			s := openAt(b, b.TempDir())
-			defer s.Close()
-			seedOperations(b, s, finished)
-			ended := make(chan struct{}, batch)
-			engine, err := operation.New(operation.Options{Driver: s.Driver(), Store: s, Poll: 2 * time.Millisecond, Workers: 16,
-				Definitions: []operation.Definition{{Kind: "k", Steps: []operation.Step{{Name: "s",
-					Do: func(context.Context, *operation.Run) error { return nil }}}}},
-				OnEnd: func(operation.Record) { ended <- struct{}{} }})
-			if err != nil {
+const operationBatch = 100
+
+// startOperations returns a function that runs operations of one step from Enqueue to their end, many at once, on a store
+// where others have finished before.
+func startOperations(b *testing.B, finished int) (round func()) {
+	b.Helper()
+	s := openAt(b, b.TempDir())
+	b.Cleanup(func() { s.Close() })
+	seedOperations(b, s, finished)
+	ended := make(chan struct{}, operationBatch)
+	engine, err := operation.New(operation.Options{Driver: s.Driver(), Store: s, Poll: 2 * time.Millisecond, Workers: 16,
+		Definitions: []operation.Definition{{Kind: "k", Steps: []operation.Step{{Name: "s",
+			Do: func(context.Context, *operation.Run) error { return nil }}}}},
+		OnEnd: func(operation.Record) { ended <- struct{}{} }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := engine.Run(ctx); err != nil {
+			b.Error(err)
+		}
+	})
+	b.Cleanup(func() { cancel(); wg.Wait() })
+	round = func() {
+		for range operationBatch {
+			g := operation.Group{Operations: []operation.Record{{Kind: "k", Account: "acc", Subject: "app1", Steps: 1}}}
+			if err := s.Update(b.Context(), func(tx core.Tx) error { return tx.Enqueue(&g) }); err != nil {
 				b.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(b.Context())
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				if err := engine.Run(ctx); err != nil {
-					b.Error(err)
-				}
-			})
-			defer wg.Wait()
-			defer cancel()
-			round := func() {
-				for range batch {
-					g := operation.Group{Operations: []operation.Record{{Kind: "k", Account: "acc", Subject: "app1", Steps: 1}}}
-					if err := s.Update(b.Context(), func(tx core.Tx) error { return tx.Enqueue(&g) }); err != nil {
-						b.Fatal(err)
-					}
-				}
-				for range batch {
-					<-ended
-				}
-			}
-			round() // until the engine has started
-			rounds := 0
+		}
+		for range operationBatch {
+			<-ended
+		}
+	}
+	round() // until the engine has started
+	return round
+}
+
+// BenchmarkOperation is the cost of one operation, by how many have finished before.
+func BenchmarkOperation(b *testing.B) {
+	for _, finished := range []int{0, 1000, 100000} {
+		b.Run(fmt.Sprintf("finished/%d", finished), func(b *testing.B) {
+			round := startOperations(b, finished)
 			for b.Loop() {
 				round()
-				rounds++
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rounds)/batch, "ns/operation")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/operationBatch, "ns/operation")
 		})
+	}
+}
+
+// BenchmarkOperationGrowth runs both by turns, so that both see the same disk.
+func BenchmarkOperationGrowth(b *testing.B) {
+	counts := []int{0, 100000}
+	rounds := []func(){startOperations(b, counts[0]), startOperations(b, counts[1])}
+	took := make([]time.Duration, len(rounds))
+	for b.Loop() {
+		for i, round := range rounds {
+			start := time.Now()
+			round()
+			took[i] += time.Since(start)
+		}
+	}
+	for i, n := range counts {
+		b.ReportMetric(float64(took[i].Nanoseconds())/float64(b.N)/operationBatch, fmt.Sprintf("ns/operation-after-%d", n))
 	}
 }
