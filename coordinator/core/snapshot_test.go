@@ -225,6 +225,21 @@ func TestBreakEachCallOfARestoration(t *testing.T) {
 						b.wantTraces(1, 1, 2)
 					})
 				}
+				// The call is carried out and its answer lost, as when the coordinator is killed right after it.
+				t.Run(fmt.Sprintf("%s (%d) is done and repeated", calls[n-1], n), func(t *testing.T) {
+					b := b.in(t)
+					b.write(app, "new rows")
+					b.world.arm(nil)
+					b.world.mu.Lock()
+					b.world.loses = map[int]error{n: temporary}
+					b.world.mu.Unlock()
+					b.wantStatuses(b.restore(s), "completed")
+					b.world.arm(nil)
+					if got := b.content(app); got != "old rows" {
+						t.Errorf("got %q", got)
+					}
+					b.wantTraces(1, 1, 2)
+				})
 			}
 		})
 	}
