@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -74,7 +75,7 @@ func (s *Service) ensureAdmin(ctx context.Context) (made bool, err error) {
 			return err
 		}
 		made = !there
-		return s.resetAdmin(c, randomPassword())
+		return s.resetAdmin(c, handlers.RandomPassword())
 	})
 	return made, err
 }

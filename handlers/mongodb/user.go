@@ -2,7 +2,6 @@ package mongodb
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"regexp"
 	"strings"
@@ -156,7 +155,7 @@ func (s *Service) ResetPassword(ctx context.Context, p agentapi.ResetPasswordPar
 	if !userName.MatchString(p.User) || !databaseName.MatchString(p.Database) || p.Host != "" {
 		return "", invalid("%.80q in %.80q is no user of MongoDB", p.User, p.Database)
 	}
-	password := randomPassword()
+	password := handlers.RandomPassword()
 	if p.NewPassword != nil {
 		password = *p.NewPassword
 	}
@@ -184,18 +183,4 @@ func (s *Service) resetAdmin(c *conn, password agentapi.Secret) error {
 		_, err := c.putUser(adminDatabase, adminUser, password, bson.A{bson.D{{Key: "role", Value: "root"}, {Key: "db", Value: adminDatabase}}})
 		return err
 	})
-}
-
-// randomPassword is what Scalarizr makes: ten letters and digits, nearly sixty bits.
-func randomPassword() agentapi.Secret {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	var b strings.Builder
-	for b.Len() < 10 {
-		var one [1]byte
-		rand.Read(one[:])
-		if i := int(one[0] & 63); i < len(alphabet) { // no letter is likelier than another
-			b.WriteByte(alphabet[i])
-		}
-	}
-	return agentapi.Secret(b.String())
 }

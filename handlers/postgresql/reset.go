@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers"
 	"github.com/reeve-paas/reeve/handlers/host"
 )
 
@@ -25,7 +26,7 @@ func (s *Service) ResetPassword(ctx context.Context, p agentapi.ResetPasswordPar
 	if p.Host != "" {
 		return "", invalid("PostgreSQL's users belong to no host")
 	}
-	password := randomPassword()
+	password := handlers.RandomPassword()
 	if p.NewPassword != nil {
 		password = *p.NewPassword
 	}

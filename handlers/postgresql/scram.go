@@ -65,17 +65,3 @@ func checkPassword(password agentapi.Secret) error {
 	}
 	return nil
 }
-
-// randomPassword is what Scalarizr makes of none: ten letters and digits, nearly sixty bits.
-func randomPassword() agentapi.Secret {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-	var b strings.Builder
-	for b.Len() < 10 {
-		var one [1]byte
-		rand.Read(one[:])
-		if i := int(one[0] & 63); i < len(alphabet) { // no letter is likelier than another
-			b.WriteByte(alphabet[i])
-		}
-	}
-	return agentapi.Secret(b.String())
-}
