@@ -108,30 +108,35 @@ func (s *site) certificates(t *testing.T, id int64, router node, host string) {
 	})
 }
 
-// keyFiles are the names of the files of delivered certificates on a machine on which nginx runs.
+// keyFiles are the files of delivered certificates on a machine on which nginx runs.
 func (s *site) keyFiles(router node) []string {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.processIn(router, "nginx"), "root/etc/reeve/private.d/keys/https_route-*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return files
+}
+
+// processIn is the directory below /proc of a process that runs a program on a machine of the cloud.
+func (s *site) processIn(n node, program string) string {
 	s.t.Helper()
 	programs, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	for _, comm := range programs {
-		root := filepath.Join(filepath.Dir(comm), "root")
+		dir := filepath.Dir(comm)
 		name, err := os.ReadFile(comm)
-		if err != nil || strings.TrimSpace(string(name)) != "nginx" {
+		if err != nil || strings.TrimSpace(string(name)) != program {
 			continue
 		}
-		if name, err = os.ReadFile(filepath.Join(root, "etc/hostname")); err != nil || strings.TrimSpace(string(name)) != router.Name {
-			continue
+		if name, err = os.ReadFile(filepath.Join(dir, "root/etc/hostname")); err == nil && strings.TrimSpace(string(name)) == n.Name {
+			return dir
 		}
-		files, err := filepath.Glob(filepath.Join(root, "etc/reeve/private.d/keys/https_route-*"))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return files
 	}
-	s.t.Fatalf("no nginx of %s is found", router.Name)
-	return nil
+	s.t.Fatalf("no %s of %s is found", program, n.Name)
+	return ""
 }
 
 func run(t *testing.T, name string, args ...string) string {

@@ -51,8 +51,12 @@ func TestInstanceThroughGandi(t *testing.T) {
 	})
 	t.Run("the data outlives a reboot of the node", func(t *testing.T) {
 		app := s.nodeWith("app")
+		before := s.processIn(app, "reeve-agent")
 		s.call(app.Name, "system.reboot", map[string]any{})
 		s.await(time.Minute, "the page to come back with its row", func() (bool, string) {
+			if _, err := os.Stat(before); err == nil {
+				return false, "the node is not down yet"
+			}
 			code, body := s.fetch(router.Address, "shop.test", "/")
 			return code == 200 && strings.Contains(body, "hello-from-outside"), body
 		})
