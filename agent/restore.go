@@ -143,7 +143,7 @@ func (r restoration) checkKey(installed bool) error {
 	}
 	_, err := os.Stat(r.path(keyring.ScalarizrPath))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("Scalarizr has no key any more (%s): put it back first; this agent never took it away", keyring.ScalarizrPath)
+		return fmt.Errorf("the key of Scalarizr is gone (%s): put it back first; this agent never took it away", keyring.ScalarizrPath)
 	}
 	if err == nil {
 		fmt.Fprintln(r.out, "Scalarizr's key is in its place: "+keyring.ScalarizrPath)

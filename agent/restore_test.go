@@ -139,7 +139,7 @@ func TestRestoreScalarizrThatCannotBe(t *testing.T) {
 			if err := os.Remove(r.path("/etc/scalr/private.d/keys/default")); err != nil {
 				t.Fatal(err)
 			}
-		}, "Scalarizr has no key any more"},
+		}, "the key of Scalarizr is gone"},
 		"somebody else has the port": {func(t *testing.T, r *restoration, _ *unitTable) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
