@@ -1,6 +1,7 @@
 package director
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -247,12 +248,24 @@ func (c *managerCall) read(w http.ResponseWriter) (req request, status int, prob
 	if len(req.id) == 0 {
 		req.id = json.RawMessage("null")
 	}
-	if text := strings.TrimSpace(string(wire.Params)); text != "" && text != "null" {
-		if err := json.Unmarshal([]byte(text), &req.params); err != nil {
-			return req, http.StatusBadRequest, "params is no JSON object"
-		}
+	if err := readObject(wire.Params, &req.params); err != nil {
+		return req, http.StatusBadRequest, "params is no JSON object"
 	}
 	return req, 0, ""
+}
+
+// readObject reads a JSON object that may be missing. An empty list is an object without members: PHP, in which the web
+// frontend is written, has one empty array for both.
+func readObject[T any](data json.RawMessage, to *map[string]T) error {
+	text := bytes.TrimSpace(data)
+	if len(text) == 0 || string(text) == "null" {
+		return nil
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(text, &list) == nil && len(list) == 0 {
+		return nil
+	}
+	return json.Unmarshal(text, to)
 }
 
 // maxUpload is the largest body of an upload, in bytes.

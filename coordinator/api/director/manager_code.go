@@ -1,7 +1,6 @@
 package director
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -82,10 +81,8 @@ func (c *managerCall) updateConfiguration() (any, error) {
 	}
 	settings := map[string]string{}
 	var conf map[string]any
-	if data := c.params["phpconf"]; len(data) > 0 && string(data) != "null" {
-		if err := json.Unmarshal(data, &conf); err != nil {
-			return nil, core.Errorf(core.Invalid, "", "ERROR: phpconf is no object")
-		}
+	if err := readObject(c.params["phpconf"], &conf); err != nil {
+		return nil, core.Errorf(core.Invalid, "", "ERROR: phpconf is no object")
 	}
 	for name, v := range conf {
 		allowed, known := core.PHPSettings[name]

@@ -67,6 +67,7 @@ var managerMethods = []managerMethod{
 	{"migrate_nodes", byPost, notOffered("nodes stay in their cloud; add_nodes and remove_nodes change how many there are"), []string{"migration_plan", "nodes", "delay"}, false},
 	{"on_autoscaling", byPost, notOffered("nodes are added by add_nodes alone"), []string{"cool_down", "reserved_cpu", "strategy", "response_time"}, false},
 	{"off_autoscaling", byPost, notOffered("nodes are added by add_nodes alone"), nil, false},
+	{"list_volumes", byGet, (*managerCall).listVolumes, []string{"service_id"}, true},
 	{"create_volume", byPost, notOffered(noVolumes), volumeParams, false},
 	{"delete_volume", byPost, notOffered(noVolumes), volumeParams, false},
 	{"generic_create_volume", byPost, notOffered(noVolumes), volumeParams, false},
@@ -94,6 +95,12 @@ func notOffered(why string) func(*managerCall) (any, error) {
 func (c *managerCall) listAuthorizedKeys() (any, error) {
 	_, err := c.service()
 	return map[string][]string{"authorizedKeys": {}}, err
+}
+
+// listVolumes has none to list, for the same reason.
+func (c *managerCall) listVolumes() (any, error) {
+	_, err := c.service()
+	return map[string][]string{"volumes": {}}, err
 }
 
 // nodeParams are numbers of nodes by their role, and where they should be.

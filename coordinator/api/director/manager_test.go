@@ -179,12 +179,26 @@ func TestManager(t *testing.T) {
 			{"GET", "?method=get_service_info&id=1&service_id=99999", "application/json", "", 404},
 			{"GET", "?method=get_service_info&id=1&service_id=" + itoa(sid), "application/json", "", 200},
 			{"POST", "", "application/json-rpc", `{"jsonrpc":"2.0","method":"nosuch","id":7}`, 404},
+			{"GET", "?method=get_service_info&id=1&params=" + url.QueryEscape(`["x"]`), "application/json", "", 400},
+			{"POST", "", "application/json", `{"method":"startup","params":["default"],"id":1}`, 400},
 		} {
 			if got := send(c.verb, c.target, c.kind, c.body); got != c.want {
 				t.Errorf("%s %s %s %s: got %d, want %d", c.verb, c.target, c.kind, c.body, got, c.want)
 			}
 		}
 		b.wantRefusal("an unknown parameter", b.manage(u.cert, record, "POST", "startup", map[string]any{"nosuch": 1}), "Unexpected arguments ['nosuch']")
+	})
+	t.Run("the web frontend says with an empty list that there are no parameters", func(t *testing.T) {
+		send := func(verb, target, body string) answer {
+			r, err := http.NewRequest(verb, b.managerURL(record)+target, strings.NewReader(body))
+			b.must(err)
+			r.Header.Set("Content-Type", "application/json")
+			return b.do(u.cert, r)
+		}
+		b.want("GET", b.result(send("GET", "?method=get_service_info&params=%5B%5D&id=1", ""))["state"], "INIT")
+		b.want("GET list_volumes", string(send("GET", "?method=list_volumes&params=%5B%5D&id=1", "").body), `{"result":{"volumes":[]},"error":null,"id":1}`)
+		b.wantRefusal("POST", send("POST", "", `{"method":"shutdown","params":[],"jsonrpc":"2.0","id":1}`), "INIT")
+		b.wantRefusal("phpconf", send("POST", "", `{"method":"update_php_configuration","params":{"phpconf":[]},"jsonrpc":"2.0","id":1}`), "at least one")
 	})
 	t.Run("a new service runs nothing", func(t *testing.T) {
 		b.want("info", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "get_service_info", nil))), "map[state:INIT type:PHP]")
@@ -363,6 +377,7 @@ func TestManager(t *testing.T) {
 		reaches("RUNNING")
 		info := b.result(b.manage(u.cert, record, "GET", "get_app_info", nil))
 		b.want("states", fmt.Sprint(info["states"]), fmt.Sprintf("map[0:RUNNING %d:RUNNING]", sid))
+		b.want("list_volumes", fmt.Sprint(b.result(b.manage(u.cert, record, "GET", "list_volumes", map[string]any{"service_id": sid}))), "map[volumes:[]]")
 		b.want("check_process", len(b.result(b.manage(u.cert, record, "GET", "check_process", nil))), 0)
 	})
 	t.Run("one manager of 2.x answers for all services of its application", func(t *testing.T) {
