@@ -211,6 +211,19 @@ func (c *Core) dropCode(ctx context.Context, app AppID) error {
 	return nil
 }
 
+// stillThere says that a file which was stored a while ago is there yet. Another app may have been given the same one, and its end
+// have taken it away before anything here named it. It is called with filesMu held, which is kept until something does.
+func (c *Core) stillThere(sum string) error {
+	f, err := c.Files.Open(sum)
+	if isNotFound(err) {
+		return Errorf(Unavailable, ObjRelease, "the archive was removed before it was used; send it again")
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // dropUnused deletes those of the files that no release and no code version needs.
 func (c *Core) dropUnused(ctx context.Context, files ...string) error {
 	c.filesMu.Lock()

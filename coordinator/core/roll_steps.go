@@ -590,10 +590,15 @@ func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
 	c.say(ctx, run, app.ID, fmt.Sprintf("---- Building release %d ----", rel.Number))
 	build, err := agent.BuildRelease(ctx, agentapi.BuildReleaseParams{App: appName(app), Release: rel.Number, Source: source, Target: target, Env: env},
 		func(line string) { c.say(ctx, run, app.ID, line) })
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
 	if err == nil {
 		var sum string
 		if sum, err = c.Files.Accepted(buildName(app, rel)); err == nil && sum != build.SHA256 {
 			err = Errorf(Unavailable, ObjRelease, "the build did not arrive as it was sent")
+		}
+		if err == nil {
+			err = c.stillThere(sum)
 		}
 	}
 	if err != nil {

@@ -351,3 +351,21 @@ func TestAnOperationIsFollowed(t *testing.T) {
 	_, _, err = b.AppLog(t.Context(), b.bob, app.ID, core.LogQuery{})
 	b.wantKind(err, core.Forbidden)
 }
+
+// A file that another app had as well may go with that app before a deployment names it.
+func TestADeploymentWantsItsSource(t *testing.T) {
+	b := newBed(t).work()
+	b.router()
+	app := b.shared("shop")
+	source := b.source("the same for two apps")
+	b.must(b.world.files.Delete(source))
+	if _, _, err := b.Deploy(t.Context(), b.alice, app.ID, core.DeploySpec{Source: source}); core.KindOf(err) != core.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	if rels := read(b, func(r core.Reader) ([]core.Release, error) { return r.Releases(app.ID) }); len(rels) > 0 {
+		t.Errorf("got releases %+v", rels)
+	}
+	rel, ops := b.deploy(app, "the same for two apps")
+	b.wantStatuses(ops, operation.StatusCompleted)
+	b.wantUnits(app, rel.Number, 1)
+}

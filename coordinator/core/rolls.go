@@ -48,9 +48,14 @@ type DeploySpec struct {
 // by FollowOperation.
 //
 // Errors: not_found (also the route), forbidden, busy (something else is being done with the app), invalid (a site without its
-// document root; a route of an app that runs as units)
+// document root; a route of an app that runs as units), unavailable (the source has to be stored again)
 // Effects: a release; units on the app's nodes or those of the pool, and routes; or what the web server of the app's node serves
 func (c *Core) Deploy(ctx context.Context, p Principal, id AppID, spec DeploySpec) (Release, operation.Record, error) {
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
+	if err := c.stillThere(spec.Source); err != nil {
+		return Release{}, operation.Record{}, err
+	}
 	return c.deploy(ctx, p, "app.deploy", id, func(_ Reader, app App) (Release, error) {
 		rel := Release{State: ReleaseBuilding, Origin: spec.Origin, Commit: clip(spec.Commit), Source: spec.Source}
 		if app.hasVHosts() {

@@ -65,6 +65,8 @@ func (c *Core) storeWelcome(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
 	sum, _, err := c.Files.Put(ctx, bytes.NewReader(source))
 	if err != nil {
 		return err
