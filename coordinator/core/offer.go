@@ -110,11 +110,17 @@ MongoDB server, which Debian does not bring.
 // serviceAliases are other names of built-in services.
 var serviceAliases = map[string]string{"postgres": agentapi.EnginePostgreSQL, "mongo": agentapi.EngineMongoDB, "mariadb": agentapi.EngineMySQL}
 
+// OfferName is the name of a service that callers may call otherwise.
+func OfferName(name string) string {
+	if known, ok := serviceAliases[name]; ok {
+		return known
+	}
+	return name
+}
+
 // offer finds a service, built-in ones first.
 func (c *Core) offer(r Reader, name string) (Offer, error) {
-	if alias, ok := serviceAliases[name]; ok {
-		name = alias
-	}
+	name = OfferName(name)
 	if s, ok := builtIn[name]; ok {
 		s.Owners = []string{c.adminTeam()}
 		return s, nil

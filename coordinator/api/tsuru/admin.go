@@ -39,7 +39,7 @@ func servePlatformUpdate(c *call) error {
 	s := c.stream(false, 0)
 	defer s.end()
 	s.say("the platform " + c.vars["platform"] + " is that of the agents; it is up to date with them\n")
-	s.say("\nOK!\n")
+	s.mark("\nOK!\n")
 	return nil
 }
 

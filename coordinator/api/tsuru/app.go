@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-paas/reeve/coordinator/api"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
 // unit is one unit as it is shown. ID is what the modern client needs, and with it the address and the release.
@@ -323,16 +324,19 @@ func serveUnlock(c *call) error {
 
 // serveSwap exchanges the addresses of two apps. Both are locked.
 func serveSwap(c *call) error {
-	q := c.r.URL.Query()
+	f := formFields(c.r.URL.Query())
+	if f.str("app1") == "" {
+		var err error
+		if f, err = c.fields(); err != nil {
+			return err
+		}
+	}
+	if truth(f.str("cnameonly")) {
+		return badRequest("apps are swapped with all their names here, not with their cnames only")
+	}
 	var apps [2]core.App
 	for i, name := range []string{"app1", "app2"} {
-		value := q.Get(name)
-		if value == "" {
-			if f, err := c.fields(); err == nil {
-				value = f.str(name)
-			}
-		}
-		app, err := c.d.core.AppByName(c.ctx(), c.p, value)
+		app, err := c.d.core.AppByName(c.ctx(), c.p, f.str(name))
 		if err != nil {
 			return err
 		}
@@ -346,7 +350,7 @@ func serveSwap(c *call) error {
 		return err
 	}
 	defer release()
-	if force, _ := strconv.ParseBool(q.Get("force")); !force && (apps[0].Platform != apps[1].Platform || len(shownUnits(apps[0])) != len(shownUnits(apps[1]))) {
+	if !truth(f.str("force")) && (apps[0].Platform != apps[1].Platform || len(shownUnits(apps[0])) != len(shownUnits(apps[1]))) {
 		return &status{http.StatusPreconditionFailed, "Apps are not equal."}
 	}
 	op, err := c.d.core.SwapApps(c.ctx(), c.p, apps[0].ID, apps[1].ID)
@@ -382,11 +386,11 @@ func (c *call) variables(names []string, all bool) error {
 
 // serveEnv shows values of private variables too: hiding them is the client's part.
 func serveEnv(c *call) error {
-	names, none, err := c.names("env")
+	names, _, err := c.names("env")
 	if err != nil {
 		return err
 	}
-	return c.variables(names, none)
+	return c.variables(names, len(names) == 0)
 }
 
 func serveEnvSet(c *call) error {
@@ -403,11 +407,14 @@ func serveEnvSet(c *call) error {
 func truth(s string) bool { b, _ := strconv.ParseBool(s); return b }
 
 // restartUnless lets units see what changed.
-func (c *call) restartUnless(skip bool) error {
+func (c *call) restartUnless(skip bool) error { return c.finish(c.restart(skip)) }
+
+// restart begins to start an app's units anew, unless the caller does not want that. ok is false when there is nothing to do.
+func (c *call) restart(skip bool) (op operation.Record, ok bool, err error) {
 	if skip {
-		return c.finish(noOperation, false, nil)
+		return noOperation, false, nil
 	}
-	return c.finish(c.d.core.RestartUnits(c.ctx(), c.p, c.app.ID))
+	return c.d.core.RestartUnits(c.ctx(), c.p, c.app.ID)
 }
 
 // envBody reads variables: an object of names and scalars, or the modern client's form (Envs.0.Name, Envs.0.Value, …), which

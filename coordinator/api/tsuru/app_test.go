@@ -207,8 +207,10 @@ func TestApps(t *testing.T) {
 		if one := ann.env("shop", `["A","unknown"]`); len(one) != 1 || one["A"].Value != "1" {
 			t.Errorf("got %v for one name", one)
 		}
-		if all := ann.env("shop", "null"); len(all) != len(got) {
-			t.Errorf("got %d variables for null, want %d", len(all), len(got))
+		for _, none := range []string{"null", "[]"} {
+			if all := ann.env("shop", none); len(all) != len(got) {
+				t.Errorf("got %d variables for %s, want %d", len(all), none, len(got))
+			}
 		}
 		ann.delete("/apps/shop/env", `["A"]`).want(200)
 		if _, there := ann.env("shop", "")["A"]; there {
@@ -261,6 +263,12 @@ func TestApps(t *testing.T) {
 		ann.put("/swap?app1=blue&app2=mem-1&force=true").want(200)
 		ann.put("/swap?app1=blue&app2=mem-1&force=true").want(200)
 		ann.put("/swap?app1=blue&app2=nope").want(404)
+		modern := ann.with(form)
+		modern.post("/1.0/swap", "app1=blue&app2=mem-1&force=false&cnameOnly=false").want(412).is("Apps are not equal.\n")
+		modern.post("/1.0/swap", "app1=blue&app2=green&cnameOnly=true").want(400)
+		for range 2 {
+			modern.post("/1.0/swap", "app1=blue&app2=mem-1&force=true&cnameOnly=false").want(200).is("")
+		}
 		bob.put("/swap?app1=blue&app2=green").want(403)
 	})
 	t.Run("49 and 50 units", func(t *testing.T) {
@@ -447,6 +455,9 @@ func TestDeployRunLog(t *testing.T) {
 		}
 		ann.get("/deploys").want(403)
 		root.get("/deploys").want(200).has("shop")
+		if !regexp.MustCompile(`^[0-9a-f]{24}$`).MatchString(all[0].ID) { // the modern client fails on others
+			t.Errorf("got the ID %q", all[0].ID)
+		}
 		ann.get("/deploys/" + all[0].ID).want(200).has(`"Id"`)
 		ann.get("/deploys/999999").want(404)
 		bob.get("/deploys/" + all[0].ID).want(404)

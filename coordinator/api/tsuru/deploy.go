@@ -165,7 +165,8 @@ func serveRollback(c *call) error {
 	return nil
 }
 
-// deployment is one release as it is shown. Both generations of keys are one: clients do not look at case.
+// deployment is one release as it is shown. Both generations of keys are one: clients do not look at case. ID is 24 hexadecimal
+// digits: the modern client reads nothing else.
 type deployment struct {
 	ID          string
 	App         string
@@ -183,7 +184,7 @@ type deployment struct {
 
 func shownDeploy(d core.Deployment) deployment {
 	rel := d.Release
-	v := deployment{ID: strconv.FormatInt(rel.Num, 10), App: d.App, Timestamp: rel.CreatedAt, Commit: rel.Commit, Error: rel.Error,
+	v := deployment{ID: fmt.Sprintf("%024x", rel.Num), App: d.App, Timestamp: rel.CreatedAt, Commit: rel.Commit, Error: rel.Error,
 		Image: fmt.Sprintf("v%d", rel.Number), Origin: string(rel.Origin), User: rel.Account,
 		CanRollback: rel.State == core.ReleaseBuilt && !d.Active, Active: d.Active}
 	if !rel.EndedAt.IsZero() {

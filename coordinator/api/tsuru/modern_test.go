@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -78,7 +79,7 @@ func TestModernClient(t *testing.T) {
 		t.Errorf("got %v, %+v", env, me.info("shop").Units)
 	}
 	me.get("/1.0/apps/shop/env?env=B").want(200).is(`[{"name":"B","value":"x=y","public":true}]` + "\n")
-	if text, failure := me.post("/1.0/apps/shop/run", "command=ls+-l&once=true&isolated=false").want(200).messages(); failure != "" || !strings.Contains(text, "ran ls -l") {
+	if text, failure := me.post("/1.0/apps/shop/run", "command=ls+-l&once=true&isolated=false").want(200).messages(); failure != "" || text != "ran ls -l\n" {
 		t.Errorf("got %q, %q", text, failure)
 	}
 	if _, failure := me.post("/1.0/apps/shop/run", "command=false&once=true").want(200).messages(); failure != "exit status 1" {
@@ -96,9 +97,26 @@ func TestModernClient(t *testing.T) {
 		return strings.HasSuffix(me.get("/1.0/services/postgresql/instances/data/status").body, "is up")
 	})
 	me.get("/1.0/services/instances").want(200).has(`"service_instances":[{"apps":[],`)
-	if _, failure := me.put("/1.13/services/postgresql/instances/data/apps/shop", "noRestart=false").want(200).messages(); failure != "" {
-		t.Errorf("bind: got the failure %q", failure)
+	bind := "/services/%s/instances/data/apps/shop"
+	unit := func() string { return me.info("shop").Units[0].ID }
+	for _, skip := range []bool{true, false} {
+		before := unit()
+		for _, a := range []answer{
+			me.put(fmt.Sprintf("/1.13"+bind, "postgresql"), fmt.Sprintf("noRestart=%t", skip)),
+			me.delete(fmt.Sprintf("/1.13"+bind+"?noRestart=%t&force=false", "postgres", skip)),
+		} {
+			if _, failure := a.want(200).messages(); failure != "" || skip != (unit() == before) {
+				t.Errorf("%s: got the failure %q, and the unit %s after %s", a.asked, failure, unit(), before)
+			}
+		}
 	}
+	for _, call := range []struct{ method, path string }{ // another service's instance of this name
+		{"GET", ""}, {"GET", "/status"}, {"PUT", "/apps/shop"}, {"PUT", "/shop"}, {"DELETE", "/apps/shop"}, {"DELETE", "?unbindall=true"},
+	} {
+		me.do(call.method, "/1.0/services/mysql/instances/data"+call.path).want(404)
+	}
+	me.get("/1.0/services/mysql/proxy/data?callback=/").want(404)
+	me.put(fmt.Sprintf("/1.13"+bind, "postgresql"), "noRestart=false").want(200)
 	if env := me.env("shop", ""); env["PG_HOST"].Value == "" {
 		t.Errorf("got %v after binding", env)
 	}

@@ -120,6 +120,7 @@ var routes = []route{
 	{"GET", "/services/proxy/{instance}", user, shares, serveProxy},
 	{"POST", "/services/proxy/{instance}", user, shares, serveProxy},
 	{"PUT", "/services/proxy/{instance}", user, shares, serveProxy},
+	{"PATCH", "/services/proxy/{instance}", user, shares, serveProxy},
 	{"DELETE", "/services/proxy/{instance}", user, shares, serveProxy},
 	{"GET", "/services/{service}", user, shares, serveService},
 	{"PUT", "/services/{service}", user, shares, serveServiceUpdate}, // modern
@@ -141,6 +142,9 @@ var routes = []route{
 	{"DELETE", "/services/{service}/instances/{instance}/apps/{app}", user, locks, serveUnbind},
 	{"GET", "/services/{service}/proxy/{instance}", user, shares, serveProxy},
 	{"POST", "/services/{service}/proxy/{instance}", user, shares, serveProxy},
+	{"PUT", "/services/{service}/proxy/{instance}", user, shares, serveProxy},
+	{"PATCH", "/services/{service}/proxy/{instance}", user, shares, serveProxy},
+	{"DELETE", "/services/{service}/proxy/{instance}", user, shares, serveProxy},
 
 	{"GET", "/deploys", user, shares, serveDeploys},
 	{"GET", "/deploys/{id}", user, shares, serveDeployInfo},

@@ -32,7 +32,7 @@ func serveRun(c *call) error {
 	} else if err != nil {
 		begin().fail(text)
 	} else {
-		begin().say("\nOK!\n")
+		begin().mark("\nOK!\n")
 	}
 	s.end()
 	return nil

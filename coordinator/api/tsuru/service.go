@@ -273,8 +273,20 @@ func (c *call) provider(op operation.Record) error {
 	return &status{http.StatusInternalServerError, reason(end)}
 }
 
+// instance is the instance that the path names. Paths that name its service too must name the right one: to clients from 0.18 on
+// two services may have instances of one name.
+//
+// Errors: not_found, forbidden
+func (c *call) instance(info bool) (core.InstanceView, error) {
+	i, err := c.d.core.InstanceByName(c.ctx(), c.p, c.vars["instance"], info)
+	if name := c.vars["service"]; err == nil && name != "" && core.OfferName(name) != i.Service {
+		return core.InstanceView{}, core.Errorf(core.NotFound, core.ObjInstance, "Service instance not found")
+	}
+	return i, err
+}
+
 func serveInstance(c *call) error {
-	i, err := c.d.core.InstanceByName(c.ctx(), c.p, c.vars["instance"], true)
+	i, err := c.instance(true)
 	if err != nil {
 		return err
 	}
@@ -282,11 +294,15 @@ func serveInstance(c *call) error {
 }
 
 func serveInstanceStatus(c *call) error {
-	state, err := c.d.core.InstanceStatus(c.ctx(), c.p, c.vars["instance"])
+	i, err := c.instance(false)
+	if err != nil {
+		return err
+	}
+	state, err := c.d.core.InstanceStatus(c.ctx(), c.p, i.Name)
 	if err != nil {
 		return providerError(err)
 	}
-	return c.text(http.StatusOK, fmt.Sprintf("Service instance %q is %s", c.vars["instance"], state))
+	return c.text(http.StatusOK, fmt.Sprintf("Service instance %q is %s", i.Name, state))
 }
 
 // providerError tells what a provider did wrong as our own failure: it is not the caller's.
@@ -298,11 +314,11 @@ func providerError(err error) error {
 }
 
 func serveInstanceRemove(c *call) error {
+	i, err := c.instance(false)
+	if err != nil {
+		return err
+	}
 	if truth(c.r.URL.Query().Get("unbindall")) {
-		i, err := c.d.core.InstanceByName(c.ctx(), c.p, c.vars["instance"], false)
-		if err != nil {
-			return err
-		}
 		for _, app := range i.Apps {
 			op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, app)
 			if err == nil {
@@ -313,7 +329,7 @@ func serveInstanceRemove(c *call) error {
 			}
 		}
 	}
-	op, err := c.d.core.DeleteInstance(c.ctx(), c.p, c.vars["instance"])
+	op, err := c.d.core.DeleteInstance(c.ctx(), c.p, i.Name)
 	if err != nil {
 		return err
 	}
@@ -328,8 +344,12 @@ func serveInstanceRemove(c *call) error {
 
 // serveBind answers what was exported: the names to clients of the time, an object to readers of the document.
 func serveBind(c *call) error {
-	instance := c.vars["instance"]
-	op, err := c.d.core.BindApp(c.ctx(), c.p, instance, c.app.Name)
+	i, err := c.instance(false)
+	if err != nil {
+		return err
+	}
+	skip := c.noRestart()
+	op, err := c.d.core.BindApp(c.ctx(), c.p, i.Name, c.app.Name)
 	if err != nil {
 		return err
 	}
@@ -342,11 +362,11 @@ func serveBind(c *call) error {
 	}
 	vars := map[string]string{}
 	for _, v := range env {
-		if v.Tag == instance {
+		if v.Tag == i.Name {
 			vars[v.Name] = string(v.Value)
 		}
 	}
-	restart, ok, err := c.d.core.RestartUnits(c.ctx(), c.p, c.app.ID)
+	restart, ok, err := c.restart(skip)
 	if c.versioned || c.d.o.JSONStreams {
 		return c.finish(restart, ok, err)
 	}
@@ -362,20 +382,35 @@ func serveBind(c *call) error {
 	return c.json(http.StatusOK, append([]string{}, slices.Sorted(maps.Keys(vars))...))
 }
 
+// noRestart says that the caller lets units go on as they are. Whatever else a body says does not matter here.
+func (c *call) noRestart() bool {
+	f, _ := c.fields()
+	return truth(f.str("norestart"))
+}
+
 func serveUnbind(c *call) error {
-	op, err := c.d.core.UnbindApp(c.ctx(), c.p, c.vars["instance"], c.app.Name)
+	i, err := c.instance(false)
+	if err != nil {
+		return err
+	}
+	skip := c.noRestart()
+	op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, c.app.Name)
 	if err != nil {
 		return err
 	}
 	if err := c.provider(op); err != nil {
 		return err
 	}
-	return c.finish(c.d.core.RestartUnits(c.ctx(), c.p, c.app.ID))
+	return c.restartUnless(skip)
 }
 
 // serveProxy passes a request to the provider of an instance.
 func serveProxy(c *call) error {
-	s, err := c.d.core.ProviderOf(c.ctx(), c.p, c.vars["instance"])
+	i, err := c.instance(false)
+	if err != nil {
+		return err
+	}
+	s, err := c.d.core.ProviderOf(c.ctx(), c.p, i.Name)
 	if err != nil {
 		return err
 	}

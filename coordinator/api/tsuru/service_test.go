@@ -318,6 +318,12 @@ func TestServices(t *testing.T) {
 				t.Errorf("got the credentials %q", c.Auth)
 			}
 		}
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+			for _, path := range []string{"/services/proxy/inst", "/1.0/services/mysvc/proxy/inst"} {
+				p.mood(method+" /resources/inst/verb", 203, method)
+				ann.do(method, path+"?callback=/resources/inst/verb").want(203).is(method)
+			}
+		}
 		bob.post("/services/proxy/inst?callback=/x").want(403)
 		ann.post("/services/proxy/ghost?callback=/x").want(404)
 	})

@@ -70,6 +70,13 @@ func (s *stream) end() {
 // say writes text, which brings its own line breaks, and sends it off.
 func (s *stream) say(text string) { s.write(text, "") }
 
+// mark ends text with what its readers take for success. Whoever reads objects looks for an Error, and would print it.
+func (s *stream) mark(text string) {
+	if !s.json {
+		s.say(text)
+	}
+}
+
 // fail writes a failure. Clients take it for one because the marker of success does not follow.
 func (s *stream) fail(text string) {
 	if s.json {

@@ -42,7 +42,7 @@ class Provider(BaseHTTPRequestHandler):
         text = "x" * (2 << 20) if mood["body"] == "huge" else mood["body"]
         self.reply(mood["code"], text.encode())
 
-    do_GET = do_POST = do_PUT = do_DELETE = serve
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = serve
 
     def log_message(self, *_):
         pass
