@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -64,6 +65,44 @@ func (w whereabouts) url(n core.Node) (string, error) {
 	return scheme + "://" + net.JoinHostPort(host, port), nil
 }
 
+// reachable is where a node that has its address reaches us, for those who lend it files: refused at once where only this
+// machine does, which a node that tries cannot tell from a moment's trouble.
+//
+// Errors: unsupported (the operator has to change a setting)
+func (w whereabouts) reachable(n core.Node) (string, error) {
+	base, err := w.url(n)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", err
+	}
+	if loopback(u.Hostname()) && !here(n.Address) {
+		return "", core.Errorf(core.Unsupported, core.ObjNode,
+			"nodes cannot fetch files from this coordinator, which they would reach at %s alone: its operator has to set listen or agent_url", u.Host)
+	}
+	return base, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// here says whether an address is one of this machine's.
+func here(address string) bool {
+	ip := net.ParseIP(address)
+	if ip == nil || ip.IsLoopback() {
+		return ip != nil
+	}
+	ours, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(ours, func(a net.Addr) bool {
+		one, ok := a.(*net.IPNet)
+		return ok && one.IP.Equal(ip)
+	})
+}
+
 // fromBeside is where the coordinator is that runs with the same configuration.
 func (b *base) fromBeside() whereabouts {
 	return whereabouts{configured: b.cfg.AgentURL, log: b.log, ca: func() []byte {
@@ -98,7 +137,7 @@ func (w whereabouts) files(n core.Node) []core.BootstrapFile {
 		return nil
 	}
 	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "https" || net.ParseIP(u.Hostname()).IsLoopback() {
+	if err != nil || u.Scheme != "https" || loopback(u.Hostname()) {
 		return nil
 	}
 	base = strings.TrimRight(base, "/")

@@ -196,7 +196,7 @@ func hashLogin(password string) (string, error) {
 
 // openFiles opens the store of releases, and the authority that hosts check us by when they fetch them.
 func (c *coordinator) openFiles() (err error) {
-	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.whereabouts.url}
+	o := release.Options{Dir: filepath.Join(c.cfg.DataDir, "releases"), BaseURL: c.whereabouts.reachable}
 	if c.cfg.Listen != "" {
 		if c.ca, err = authority.Open(c.cfg.DataDir, authority.Listeners, c.sealer, nil); err != nil {
 			return err

@@ -20,9 +20,9 @@ type Files interface {
 	Put(ctx context.Context, r io.Reader) (sha256 string, size int64, err error)
 	// Open reads a stored file. Errors: not_found
 	Open(sha256 string) (io.ReadSeekCloser, error)
-	// Lend lets a host fetch a stored file. Errors: not_found
+	// Lend lets a host fetch a stored file. Errors: not_found, unsupported (the host cannot reach us as we are set up)
 	Lend(n Node, sha256 string) (agentapi.Blob, error)
-	// Accept lets a host write one file under a name. Writing again replaces it.
+	// Accept lets a host write one file under a name. Writing again replaces it. Errors: unsupported, as with Lend
 	Accept(n Node, name string) (agentapi.Blob, error)
 	// Accepted is the sum of what was written under the name. Errors: not_found (nothing was yet)
 	Accepted(name string) (sha256 string, err error)

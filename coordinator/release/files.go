@@ -27,10 +27,10 @@ import (
 // Options configure Files. Dir, Secret and BaseURL are needed.
 type Options struct {
 	Dir     string
-	Secret  []byte // makes the tokens
-	BaseURL func(core.Node) (string, error)
-	CACert  []byte // PEM of the authority behind an https BaseURL; nil: the host's own
-	MaxSize int64  // of one file; 0 means 512 MiB
+	Secret  []byte                          // makes the tokens
+	BaseURL func(core.Node) (string, error) // where a node reaches us; a failure of no kind may pass by itself
+	CACert  []byte                          // PEM of the authority behind an https BaseURL; nil: the host's own
+	MaxSize int64                           // of one file; 0 means 512 MiB
 	Clock   core.Clock
 }
 
@@ -172,6 +172,9 @@ func (f *Files) Accept(n core.Node, name string) (agentapi.Blob, error) {
 
 func (f *Files) blob(n core.Node, method, what string) (agentapi.Blob, error) {
 	base, err := f.BaseURL(n)
+	if _, known := errors.AsType[*core.Error](err); known {
+		return agentapi.Blob{}, err
+	}
 	if err != nil {
 		return agentapi.Blob{}, core.Wrap(core.Unavailable, core.ObjNode, err, "no address under which %s could reach us", n.Name)
 	}

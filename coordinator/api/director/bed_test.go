@@ -93,7 +93,7 @@ func newBed(t testing.TB, change ...func(*director.Options, *core.Options)) *bed
 	lender := httptest.NewServer(blobs)
 	t.Cleanup(lender.Close)
 	b.files, err = release.Open(release.Options{Dir: filepath.Join(b.dir, "files"), Secret: bytes.Repeat([]byte{1}, 32),
-		BaseURL: func(core.Node) (string, error) { return lender.URL, nil }})
+		BaseURL: func(core.Node) (string, error) { return lender.URL, b.cloud.failure("reach us") }})
 	b.must(err)
 	b.files.Register(blobs)
 	co := core.Options{Files: b.files, Store: b.store, Clouds: b.cloud, Agents: agentsOf{b.cloud}, Log: log, Clock: b.now.Now, Uptime: b.now.Uptime,

@@ -502,6 +502,13 @@ func TestGenericManager(t *testing.T) {
 	b.wantRefusal("without code", execute("run", ""), "no code version")
 
 	code := b.result(b.uploadCode(u, record, "app.tar.gz", targz(t, "init.sh", "i", "notify.sh", "n", "run.sh", "r", "interrupt.sh", "x")))["codeVersionId"].(string)
+	t.Run("where nodes cannot reach us code is refused at once, and nothing is changed", func(t *testing.T) {
+		b.cloud.fail("reach us", core.Errorf(core.Unsupported, core.ObjNode, "its operator has to set listen"))
+		b.wantRefusal("enable_code", b.manage(u.cert, record, "POST", "enable_code", map[string]any{"codeVersionId": code}), "its operator has to set listen")
+		b.cloud.fail("reach us", nil)
+		b.want("state", b.state(u, record), "RUNNING")
+		b.want("active code", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], nil)
+	})
 	b.want("enable_code", string(b.manage(u.cert, record, "POST", "enable_code", map[string]any{"codeVersionId": code}).body), `{"result":{},"error":null,"id":"1"}`)
 	running()
 	ids, ips := nodes()
