@@ -85,35 +85,36 @@ func (c *call) deleteApp() {
 	c.done()
 }
 
-// ownApp says whether the application of the path is the caller's. When it returns false the call is answered.
-func (c *call) ownApp() bool {
+// ownApp is the application of the path, when it is the caller's. When it returns false the call is answered.
+func (c *call) ownApp() (core.Application, bool) {
 	apps, err := c.d.core.Applications(c.ctx(), c.peer.Principal)
 	if err != nil {
 		c.no(err)
-		return false
+		return core.Application{}, false
 	}
 	for _, a := range apps {
 		if a.Num == c.id("") {
-			return true
+			return a, true
 		}
 	}
 	c.no(core.Errorf(core.NotFound, core.ObjApplication, "Application not found"))
-	return false
+	return core.Application{}, false
 }
 
 // startApp has nothing to do: the coordinator manages every application, without a machine for it.
 func (c *call) startApp() {
-	if c.ownApp() {
+	if _, ok := c.ownApp(); ok {
 		c.answer(map[string]any{})
 	}
 }
 
 // stopApp ends the services of an application.
 func (c *call) stopApp() {
-	if !c.ownApp() {
+	app, ok := c.ownApp()
+	if !ok {
 		return
 	}
-	services, err := c.d.core.Services(c.ctx(), c.peer.Principal, c.id(""))
+	services, err := c.d.core.Services(c.ctx(), c.peer.Principal, app.Num)
 	if err != nil {
 		c.no(err)
 		return

@@ -58,9 +58,8 @@ func nodesUp(s core.Service) []core.Node {
 }
 
 // roles lists the roles of a type's nodes and which of its nodes have them. The first node of a web service is its proxy:
-// there is the service's address, and every node serves the whole site.
-func (c *managerCall) roles(s core.Service) map[string][]string {
-	cloud := cloudLabel(c.m.o.Core, s.App.Cloud)
+// there is the service's address, and every node serves the whole site. cloud is how the nodes' cloud is shown.
+func roles(cloud string, s core.Service) map[string][]string {
 	ids := []string{}
 	for _, n := range nodesUp(s) {
 		ids = append(ids, nodeID(cloud, n))
@@ -76,7 +75,7 @@ func (c *managerCall) roles(s core.Service) map[string][]string {
 
 func (c *managerCall) listNodes() (any, error) {
 	s, err := c.service()
-	return c.roles(s), err
+	return roles(cloudLabel(c.m.o.Core, s.App.Cloud), s), err
 }
 
 func (c *managerCall) getNodeInfo() (any, error) {

@@ -59,9 +59,9 @@ var routes = []route{
 	{get, "/support_external_idp", public, (*call).unsupported},
 	{get, "/support_openid", public, (*call).unsupported},
 	{get, "/debug_level/{name}", public, (*call).debugLevel},
+	{post, "/upload_manifest", user, (*call).uploadManifest},
+	{post, "/download_manifest/{id}", user, (*call).downloadManifest},
 
-	{post, "/upload_manifest", user, (*call).noManifests},
-	{post, "/download_manifest/{id}", user, (*call).noManifests},
 	// What those of 2.x call.
 	{post, "/startapp/{id}", user, (*call).startApp},
 	{post, "/startapp/{id}/{name}", user, (*call).startApp},

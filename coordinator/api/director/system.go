@@ -13,11 +13,6 @@ func (c *call) version() { writeText(c.w, http.StatusOK, c.d.opts.Version) }
 // unsupported answers for the ways to log in that there are not.
 func (c *call) unsupported() { writeText(c.w, http.StatusOK, "False") }
 
-// noManifests answers in words: of a path that is not there tools say that certificates are wrong.
-func (c *call) noManifests() {
-	c.fail("Manifests are not offered: they name archives by URL, which nobody fetches for a caller. Use createapp, start and the manager's calls")
-}
-
 func (c *call) debugLevel() { writeText(c.w, http.StatusOK, "0") }
 
 // download sends the one file there is. It says nothing of an encoding: clients would unpack it on the way.

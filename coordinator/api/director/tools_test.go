@@ -50,15 +50,33 @@ func TestTools(t *testing.T) {
 		b.wantBody("rename", b.post(u.cert, "/rename/"+sid, credentialed(u, "name", "n")...), 200, "true")
 		b.wantBody("terminate", b.post(u.cert, "/stop/"+sid, credentialed(u)...), 200, "true")
 	})
-	t.Run("71. cpsclient's manifest and download_manifest show why not", func(t *testing.T) {
+	t.Run("71. cpsclient's manifest shows why not", func(t *testing.T) {
 		b.wantFailure("manifest", b.post(u.cert, "/upload_manifest", credentialed(u, "manifest", "{}")...), "")
-		b.wantFailure("download_manifest", b.post(u.cert, "/download_manifest/1", credentialed(u)...), "")
+	})
+	t.Run("71. cpsclient's download_manifest tells what there is", func(t *testing.T) {
+		app := b.post(u.cert, "/createapp", "name", "shop").object(t)
+		path := "/download_manifest/" + itoa(int64(app["aid"].(float64)))
+		b.wantBody("empty", b.post(u.cert, path, credentialed(u)...), 200, `{"Application":"shop","Services":[]}`)
+		record := b.start(u, "php", "appid", itoa(int64(app["aid"].(float64))))
+		b.wantBody("rename", b.post(u.cert, "/rename/"+itoa(sidOf(record)), "name", "front"), 200, "true")
+		b.wantBody("not started", b.post(u.cert, path), 200,
+			`{"Application":"shop","Services":[{"Type":"php","ServiceName":"front","Cloud":"iaas","Start":0}]}`)
+		b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))
+		b.until("RUNNING", func() bool { return b.state(u, record) == "RUNNING" })
+		b.wantBody("running, to the web frontend", b.upload(u.cert, path, nil), 200,
+			`{"Application":"shop","Services":[{"Type":"php","ServiceName":"front","Cloud":"iaas","Start":1,"StartupInstances":{"backend":1,"proxy":1,"web":1}}]}`)
+		b.wantBody("of nobody", b.post(u.cert, "/download_manifest/9999"), 200, "false")
+		other := b.user("eve", "3")
+		b.wantBody("of another user", b.post(other.cert, path), 200, "false")
+		b.want("of another user, to 2.x", b.post(other.cert, path, "service_id", "0").object(t)["error"], "Application not found")
+		b.wantBody("delete", b.post(u.cert, "/delete/"+itoa(int64(app["aid"].(float64)))), 200, "true")
+		b.until("its end", func() bool { return len(b.get(u.cert, "/list").list(t)) == 0 })
 	})
 	t.Run("72. cps-user, cps-service, cps-application and cps-cloud of 1.5", func(t *testing.T) {
 		if got := b.get(u.cert, "/user_config").object(t); got["password"] != nil || got["username"] != "ann" {
 			t.Errorf("get_config: got %v", got)
 		}
-		b.want("get_credit", b.credit(u), 19)
+		b.want("get_credit", b.credit(u), 18)
 		b.want("cps-cloud list", names(t, b.get(nil, "/available_clouds"))[0], "default")
 		app := b.post(u.cert, "/createapp", "name", "tools").object(t)
 		if app["error"] != nil || app["msg"] != nil || app["name"] != "tools" {
@@ -78,7 +96,7 @@ func TestTools(t *testing.T) {
 				}
 			}
 		}
-		b.want("get_credit", string(b.modernGet(u, "/user_credit").body), "19")
+		b.want("get_credit", string(b.modernGet(u, "/user_credit").body), "18")
 		b.want("get_types", len(b.modernGet(u, "/available_services").json(t).([]any)) > 0, true)
 		b.wantBody("cps-service list", b.modernGet(u, "/list"), 200, "[]")
 		if got := b.upload(u.cert, "/createapp", nil, "name", "modern", "service_id", "0").object(t); got["aid"] == nil {
