@@ -55,11 +55,11 @@ func (c *Core) AccountQuota(ctx context.Context, p Principal, email string) (All
 		if err == nil && account.ID == p.Account.ID {
 			return c.accountQuota(r, account.ID)
 		}
-		if admin := requireAdmin(r, p); admin != nil {
-			return Allowance{}, admin
-		}
 		if isNotFound(err) {
 			return Allowance{}, Errorf(NotFound, ObjAccount, "Quota not found")
+		}
+		if err == nil {
+			err = requireAdmin(r, p)
 		}
 		if err != nil {
 			return Allowance{}, err

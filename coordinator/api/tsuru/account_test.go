@@ -253,6 +253,7 @@ func TestQuotaOfUsers(t *testing.T) {
 		form.post("/users/ann@example.test/quota", "limit=3").want(200).is("")
 		b.as(b.ann).get("/quota/ann@example.test").want(200).is(`{"available":3,"items":0}` + "\n")
 		b.as(b.admin).get("/quota/ghost@example.test").want(404).is("Quota not found\n")
+		b.as(b.ann).get("/quota/ghost@example.test").want(404)
 		b.as(b.ann).get("/quota/bob@example.test").want(403)
 	})
 	t.Run("the administrators' view", func(t *testing.T) {
@@ -285,6 +286,18 @@ func TestAnswers(t *testing.T) {
 		for _, asked := range []string{"GET /", "GET /nope", "PATCH /teams", "POST /teams/red", "GET /users", "DELETE /healthcheck", "GET /1.0/nope", "OPTIONS /teams"} {
 			method, path, _ := strings.Cut(asked, " ")
 			b.as(b.ann).do(method, path).want(404).is("404 page not found\n")
+		}
+	})
+	t.Run("93 names of what an app and a service have are no teams", func(t *testing.T) {
+		b.as(b.ann).create("shop").post("/teams", `{"name":"log"}`).want(200)
+		b.as(b.ann).put("/apps/shop/teams/log").want(200)
+		for _, path := range []string{"/apps/shop/log", "/apps/shop/run", "/services/postgresql/doc", "/services/instances", "/services/proxy", "/1.0/apps/shop/log"} {
+			for _, who := range []string{b.ann, ""} {
+				b.as(who).delete(path).want(404).is("404 page not found\n")
+			}
+		}
+		if got := b.as(b.ann).info("shop").Teams; len(got) != 2 {
+			t.Errorf("got the teams %v, want log to be among them still", got)
 		}
 	})
 	t.Run("94 errors are text", func(t *testing.T) {

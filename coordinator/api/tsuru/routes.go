@@ -213,8 +213,12 @@ func (n *node) child(segment string) *node {
 	return n.fixed[segment]
 }
 
+// guarded are the variables that never stand for the name of a fixed segment: DELETE /apps/{app}/log is the wrong method, not
+// the end of the access of a team "log".
+var guarded = map[string]bool{"team": true, "service": true}
+
 // find walks the tree along an escaped path without a slash at its end. Of two nodes that match, the fixed one is taken if it
-// leads to a row of the method.
+// leads to a row of the method, or the variable is guarded.
 func (n *node) find(method, path string, vars map[string]string) *route {
 	if path == "" {
 		for _, row := range n.rows {
@@ -229,7 +233,7 @@ func (n *node) find(method, path string, vars map[string]string) *route {
 		segment, rest = segment[:i], segment[i:]
 	}
 	if next := n.fixed[segment]; next != nil {
-		if row := next.find(method, rest, vars); row != nil {
+		if row := next.find(method, rest, vars); row != nil || n.variable != nil && guarded[n.variable.name] {
 			return row
 		}
 	}
