@@ -10,10 +10,25 @@ import (
 
 func jsonNumber(n int64) string { return strconv.FormatInt(n, 10) }
 
-// codeID is a code version's name on this wire.
-func codeID(num int64) string { return fmt.Sprintf("code-%d", num) }
+// firstCode is the version that is active until one that was uploaded is. Clients take it for granted that there is one:
+// cpsclient's list_uploads has a traceback for an empty list.
+const firstCode = "code-default"
 
+// codeID is a code version's name on this wire.
+func codeID(num int64) string {
+	if num == 0 {
+		return firstCode
+	}
+	return fmt.Sprintf("code-%d", num)
+}
+
+// codeNumber is the version that the call is about, 0 for the first one while it is active.
 func (c *managerCall) codeNumber() (int64, error) {
+	if c.text("codeVersionId") == firstCode {
+		if s, err := c.service(); err != nil || s.App.Platform != "" && s.Version == 0 {
+			return 0, err
+		}
+	}
 	text, ok := strings.CutPrefix(c.text("codeVersionId"), "code-")
 	if !ok || !isNumber(text) {
 		return 0, core.Errorf(core.NotFound, core.ObjCode, "ERROR: Invalid codeVersionId")
@@ -39,6 +54,9 @@ func (c *managerCall) listCodeVersions() (any, error) {
 	for _, v := range all {
 		rows = append(rows, codeVersion{codeID(v.Num), v.Filename, v.Description, seconds(v.CreatedAt), v.Num == s.Version})
 	}
+	if s.App.Platform != "" && s.Version == 0 {
+		rows = append(rows, codeVersion{firstCode, firstCode + ".tar.gz", "Until a code version is active", seconds(s.App.CreatedAt), true})
+	}
 	return map[string]any{"codeVersions": rows}, err
 }
 
@@ -58,12 +76,18 @@ func (c *managerCall) downloadCodeVersion() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if num == 0 {
+		return nil, core.Errorf(core.Unsupported, core.ObjCode, "ERROR: %s is what nodes have until a code version is active; there is no archive of it", firstCode)
+	}
 	v, data, err := c.m.o.Core.OpenCode(c.ctx(), c.caller, c.num, num)
 	return rawFile{codeID(v.Num) + ".tar.gz", v.SizeBytes, data}, err
 }
 
 func (c *managerCall) deleteCodeVersion() (any, error) {
 	num, err := c.codeNumber()
+	if err == nil && num == 0 {
+		err = core.Errorf(core.Busy, core.ObjCode, "ERROR: the active code version cannot be deleted")
+	}
 	if err == nil {
 		err = c.m.o.Core.DeleteCode(c.ctx(), c.caller, c.num, num)
 	}
@@ -74,7 +98,8 @@ func (c *managerCall) deleteCodeVersion() (any, error) {
 func (c *managerCall) updateConfiguration() (any, error) {
 	var num int64
 	var err error
-	if text := c.text("codeVersionId"); text != "" && text != "null" {
+	text := c.text("codeVersionId")
+	if text != "" && text != "null" {
 		if num, err = c.codeNumber(); err != nil {
 			return nil, err
 		}
@@ -93,6 +118,9 @@ func (c *managerCall) updateConfiguration() (any, error) {
 		settings["phpconf."+name] = value
 	}
 	if num == 0 && len(settings) == 0 {
+		if text == firstCode {
+			return struct{}{}, nil // it is active
+		}
 		return nil, core.Errorf(core.Invalid, "", "ERROR: at least one of codeVersionId or phpconf is needed")
 	}
 	return struct{}{}, c.m.o.Core.ConfigureService(c.ctx(), c.caller, c.num, num, settings)
@@ -114,7 +142,7 @@ func (c *managerCall) getConfiguration() (any, error) {
 			conf.PHP[name] = setting.Default
 		}
 	}
-	if s.Version != 0 {
+	if s.App.Platform != "" {
 		id := codeID(s.Version)
 		conf.CodeVersion = &id
 	}

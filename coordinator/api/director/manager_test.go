@@ -206,12 +206,24 @@ func TestManager(t *testing.T) {
 		b.wantRefusal("shutdown", b.manage(u.cert, record, "POST", "shutdown", nil), "INIT")
 		b.wantRefusal("add_nodes", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 1}), "INIT")
 	})
+	t.Run("a first code version is active, though nobody uploaded it", func(t *testing.T) {
+		rows := b.result(b.manage(u.cert, record, "GET", "list_code_versions", nil))["codeVersions"].([]any)
+		row := rows[0].(map[string]any)
+		if len(rows) != 1 || row["codeVersionId"] != "code-default" || row["filename"] == "" || row["description"] == "" || row["time"].(float64) < 1e9 || row["current"] != true {
+			t.Errorf("got %v", rows)
+		}
+		first := map[string]any{"codeVersionId": "code-default"}
+		b.want("configuration", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], "code-default")
+		b.want("enable", len(b.result(b.manage(u.cert, record, "POST", "update_php_configuration", first))), 0)
+		b.wantRefusal("download", b.manage(u.cert, record, "GET", "download_code_version", first), "there is no archive of it")
+		b.wantRefusal("delete", b.manage(u.cert, record, "POST", "delete_code_version", first), "the active code version cannot be deleted")
+	})
 	var code string
 	t.Run("code is uploaded, listed and fetched", func(t *testing.T) {
 		code = b.result(b.uploadCode(u, record, "site.tar.gz", targz(t, "index.php", "<?php echo 1;")))["codeVersionId"].(string)
 		rows := b.result(b.manage(u.cert, record, "GET", "list_code_versions", nil))["codeVersions"].([]any)
 		row := rows[0].(map[string]any)
-		if len(rows) != 1 || row["codeVersionId"] != code || row["filename"] != "site.tar.gz" || row["description"] != "a test" || row["time"].(float64) < 1e9 || row["current"] != nil {
+		if len(rows) != 2 || row["codeVersionId"] != code || row["filename"] != "site.tar.gz" || row["description"] != "a test" || row["time"].(float64) < 1e9 || row["current"] != nil {
 			t.Errorf("got %v", rows)
 		}
 		got := b.manage(u.cert, record, "GET", "download_code_version", map[string]any{"codeVersionId": code})
@@ -507,7 +519,7 @@ func TestGenericManager(t *testing.T) {
 		b.wantRefusal("enable_code", b.manage(u.cert, record, "POST", "enable_code", map[string]any{"codeVersionId": code}), "its operator has to set listen")
 		b.cloud.fail("reach us", nil)
 		b.want("state", b.state(u, record), "RUNNING")
-		b.want("active code", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], nil)
+		b.want("active code", b.result(b.manage(u.cert, record, "GET", "get_configuration", nil))["codeVersionId"], "code-default")
 	})
 	b.want("enable_code", string(b.manage(u.cert, record, "POST", "enable_code", map[string]any{"codeVersionId": code}).body), `{"result":{},"error":null,"id":"1"}`)
 	running()
