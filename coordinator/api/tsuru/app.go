@@ -213,7 +213,7 @@ func serveAppCreate(c *call) error {
 	if err != nil {
 		return err
 	}
-	for _, choice := range [][3]string{{"Plan", f.str("plan"), planName}, {"Pool", f.str("pool"), poolName}, {"Router", f.str("router"), routerName}} {
+	for _, choice := range [][3]string{{"Plan", f.name("plan"), planName}, {"Pool", f.str("pool"), poolName}, {"Router", f.str("router"), routerName}} {
 		if err := only(choice[0], choice[1], choice[2]); err != nil {
 			return err
 		}
@@ -398,10 +398,10 @@ func serveEnvSet(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.d.core.SetEnv(c.ctx(), c.p, c.app.ID, vars, truth(options.str("private"))); err != nil {
+	if err := c.d.core.SetEnv(c.ctx(), c.p, c.app.ID, vars, c.flag(options, "private")); err != nil {
 		return err
 	}
-	return c.restartUnless(truth(options.str("norestart")))
+	return c.restartUnless(c.flag(options, "norestart"))
 }
 
 func truth(s string) bool { b, _ := strconv.ParseBool(s); return b }
@@ -482,7 +482,7 @@ func serveEnvUnset(c *call) error {
 	if err := c.d.core.UnsetEnv(c.ctx(), c.p, c.app.ID, names, c.versioned); err != nil {
 		return err
 	}
-	return c.restartUnless(truth(c.r.URL.Query().Get("norestart")) || truth(c.r.URL.Query().Get("noRestart")))
+	return c.restartUnless(c.flag(fields{}, "norestart"))
 }
 
 // cnames reads names: one or several under "cname", of any generation.
@@ -533,7 +533,7 @@ func cnameError(err error) error {
 // serveCNameRemove removes the names given, or all of them when there is no body, as clients before 0.12 ask for.
 func serveCNameRemove(c *call) error {
 	var names []string
-	if c.r.ContentLength == 0 && c.r.URL.RawQuery == "" {
+	if c.r.ContentLength == 0 && c.r.URL.RawQuery == "" && !c.versioned {
 		for _, r := range c.app.Routes {
 			if !r.Generated {
 				names = append(names, r.Hostname)

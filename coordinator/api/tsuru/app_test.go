@@ -223,6 +223,12 @@ func TestApps(t *testing.T) {
 			ann.post("/apps/shop/env", body).want(400)
 		}
 		ann.with(form).post("/apps/shop/env", `{"curl":"says it is a form"}`).want(200)
+		before := ann.info("shop").Units[0].Name
+		ann.post("/apps/shop/env?noRestart=true", `{"QUIET":"1"}`).want(200)
+		ann.delete("/apps/shop/env?noRestart=true", `["QUIET"]`).want(200)
+		if after := ann.info("shop").Units[0].Name; after != before {
+			t.Errorf("got the unit %s after %s, though nobody asked for a restart", after, before)
+		}
 	})
 	t.Run("45 the platform's variables", func(t *testing.T) {
 		before := ann.env("shop", "")

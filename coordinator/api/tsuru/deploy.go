@@ -175,6 +175,7 @@ type deployment struct {
 	Commit      string
 	Error       string
 	Image       string
+	Version     int
 	Origin      string
 	User        string
 	CanRollback bool
@@ -185,7 +186,7 @@ type deployment struct {
 func shownDeploy(d core.Deployment) deployment {
 	rel := d.Release
 	v := deployment{ID: fmt.Sprintf("%024x", rel.Num), App: d.App, Timestamp: rel.CreatedAt, Commit: rel.Commit, Error: rel.Error,
-		Image: fmt.Sprintf("v%d", rel.Number), Origin: string(rel.Origin), User: rel.Account,
+		Image: fmt.Sprintf("v%d", rel.Number), Version: rel.Number, Origin: string(rel.Origin), User: rel.Account,
 		CanRollback: rel.State == core.ReleaseBuilt && !d.Active, Active: d.Active}
 	if !rel.EndedAt.IsZero() {
 		v.Duration = rel.EndedAt.Sub(rel.CreatedAt)

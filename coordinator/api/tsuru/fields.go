@@ -84,6 +84,20 @@ func (f fields) str(names ...string) string {
 	return ""
 }
 
+// name is a member as text, or, as clients from 0.13 on write plans, the name in an object.
+func (f fields) name(member string) string {
+	var object struct{ Name string }
+	if json.Unmarshal(f.json[member], &object) == nil {
+		return object.Name
+	}
+	return f.str(member)
+}
+
+// flag is a switch among the members, or, as clients from 0.13 on put it beside a body, in the query.
+func (c *call) flag(f fields, name string) bool {
+	return truth(f.str(name)) || truth(formFields(c.r.URL.Query()).str(name))
+}
+
 // list is a member as texts: an array of scalars, one scalar, or a repeated member of a form.
 func (f fields) list(name string) ([]string, bool) {
 	raw, ok := f.json[name]

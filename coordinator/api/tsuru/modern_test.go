@@ -87,6 +87,7 @@ func TestModernClient(t *testing.T) {
 	}
 	me.post("/1.0/apps/shop/cname", "cname=a.example.com&cname=b.example.com").want(200)
 	me.delete("/1.0/apps/shop/cname?cname=a.example.com").want(200)
+	me.delete("/1.0/apps/shop/cname").want(400) // only clients before 0.12 mean all
 	if got := me.info("shop").CName; len(got) != 1 || got[0] != "b.example.com" {
 		t.Errorf("got the cnames %v", got)
 	}
@@ -240,6 +241,10 @@ func TestModernClientIsToldWhatThereIsNot(t *testing.T) {
 		me.post("/1.0/apps", "name=more&platform=python&"+choice).want(400).has("not found; there is ")
 		me.put("/1.0/apps/shop", choice).want(400).has("not found; there is ")
 	}
+	for _, prefix := range []string{"", "/1.0"} { // as clients from 0.13 on write it
+		ann.post(prefix+"/apps", `{"name":"more","platform":"python","plan":{"name":"large"},"teamOwner":"","pool":""}`).want(400).has("Plan not found")
+	}
+	ann.post("/apps", `{"name":"plain","platform":"python","plan":{"name":""},"teamOwner":"","pool":""}`).want(200)
 	ann.get("/1.0/apps/more").want(404)
 	me.post("/1.0/apps", "name=more&platform=python&plan=default&pool=shared&router=nginx").want(201)
 	ann.put("/1.0/apps/shop", `{"description":"d"}`).want(400)

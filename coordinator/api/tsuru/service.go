@@ -60,7 +60,7 @@ func pairs(services []core.OfferView) []map[string]any {
 		names := []string{}
 		details := []map[string]any{}
 		for _, i := range s.Instances {
-			names = append(names, i.Name)
+			names, i.Teams = append(names, i.Name), append([]string{}, i.Teams...)
 			details = append(details, map[string]any{"name": i.Name, "pool": "", "plan_name": i.Plan, "team_owner": i.TeamOwner, "service_name": i.Service,
 				"tags": []string{}, "teams": i.Teams, "apps": []string{}, "description": ""})
 		}
@@ -385,7 +385,7 @@ func serveBind(c *call) error {
 // noRestart says that the caller lets units go on as they are. Whatever else a body says does not matter here.
 func (c *call) noRestart() bool {
 	f, _ := c.fields()
-	return truth(f.str("norestart"))
+	return c.flag(f, "norestart")
 }
 
 func serveUnbind(c *call) error {
