@@ -467,7 +467,13 @@ func TestDeployRunLog(t *testing.T) {
 		ann.get("/deploys/" + all[0].ID).want(200).has(`"Id"`)
 		ann.get("/deploys/999999").want(404)
 		bob.get("/deploys/" + all[0].ID).want(404)
-		ann.with(form).post("/1.0/apps/shop/deploy/rollback", "image=v1").want(200).has(`"Message":"\nOK\n"`)
+		back := ann.with(form).post("/1.0/apps/shop/deploy/rollback", "origin=rollback&image=v1").want(200)
+		if text, failure := back.messages(); failure != "" || strings.Contains(text, "OK") || back.header.Get("X-Tsuru-Eventid") == "" {
+			t.Errorf("got %q and the failure %q", text, failure)
+		}
+		if a := ann.with(form).post("/apps/shop/deploy/rollback", "image=v1").want(200); !strings.HasSuffix(a.body, "\nOK\n") {
+			t.Errorf("got %q on a path without a version", a.body)
+		}
 		ann.with(form).post("/apps/shop/deploy/rollback", "image=v77").want(404)
 		ann.with(form).post("/apps/shop/deploy/rollback", "image=x").want(400)
 	})

@@ -28,16 +28,17 @@ func serveDeploy(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("X-Tsuru-Eventid", op.ID)
-	return c.deployed(rel, op)
+	return c.deployed(rel, op, true)
 }
 
-func (c *call) deployed(rel core.Release, op operation.Record) error {
-	s := c.stream(true, c.d.o.Silence)
+// deployed tells how a release gets to serve. plain keeps to text for every client.
+func (c *call) deployed(rel core.Release, op operation.Record, plain bool) error {
+	c.w.Header().Set("X-Tsuru-Eventid", op.ID)
+	s := c.stream(plain, c.d.o.Silence)
 	defer s.end()
 	s.say(fmt.Sprintf("---- Deploying release %d of the app %q ----\n", rel.Number, c.app.Name))
 	if s.follow(op) {
-		s.say("\nOK\n")
+		s.mark("\nOK\n")
 	}
 	return nil
 }
@@ -154,15 +155,7 @@ func serveRollback(c *call) error {
 	if err != nil {
 		return err
 	}
-	if !c.versioned {
-		return c.deployed(rel, op)
-	}
-	s := c.stream(false, 0)
-	defer s.end()
-	if s.follow(op) {
-		s.say("\nOK\n")
-	}
-	return nil
+	return c.deployed(rel, op, false)
 }
 
 // deployment is one release as it is shown. Both generations of keys are one: clients do not look at case. ID is 24 hexadecimal

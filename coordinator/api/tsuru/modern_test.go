@@ -138,7 +138,8 @@ func TestClientsInBetweenGetStreamsWhenAskedFor(t *testing.T) {
 	b := newBed(t, func(o *tsuru.Options, _ *core.Options) { o.JSONStreams = true }).work()
 	ann := b.as(b.ann).create("shop")
 	ann.deploy("shop", "app.py").has("\nOK\n")
-	for _, a := range []answer{ann.post("/apps/shop/restart"), ann.put("/apps/shop/units", "1"), ann.post("/apps/shop/env", `{"A":"1"}`), ann.delete("/apps/shop")} {
+	for _, a := range []answer{ann.post("/apps/shop/restart"), ann.put("/apps/shop/units", "1"), ann.post("/apps/shop/env", `{"A":"1"}`),
+		ann.with(form).post("/apps/shop/deploy/rollback", "image=v1"), ann.delete("/apps/shop")} {
 		if _, failure := a.want(200).messages(); failure != "" {
 			t.Errorf("%s: got the failure %q", a.asked, failure)
 		}
