@@ -18,6 +18,7 @@ const answerWithin = 50 * time.Second
 // ServiceState is where a managed service is in its life.
 //
 //	INIT -> PROLOGUE -> RUNNING <-> ADAPTING;  RUNNING -> EPILOGUE -> STOPPED -> PROLOGUE;  PROLOGUE -> STOPPED
+//	ADAPTING -> ERROR -> ADAPTING;  EPILOGUE -> ERROR -> EPILOGUE
 type ServiceState string
 
 // The states of a managed service (spec director 4.1).
@@ -584,9 +585,9 @@ func (c *Core) StartupService(ctx context.Context, p Principal, num int64) error
 
 // ShutdownService ends what the service runs, and all of its nodes but the first. It goes on in the background.
 //
-// Errors: not_found, busy (only in RUNNING)
+// Errors: not_found, busy (only in RUNNING and ERROR)
 func (c *Core) ShutdownService(ctx context.Context, p Principal, num int64) error {
-	_, err := c.changeService(ctx, p, num, "service.shutdown", []ServiceState{ServiceRunning},
+	_, err := c.changeService(ctx, p, num, "service.shutdown", []ServiceState{ServiceRunning, ServiceError},
 		func(_ Tx, s *Service, params *serviceParams) ([]string, []byte, error) {
 			s.State = ServiceEpilogue
 			for _, n := range s.App.Nodes[min(1, len(s.App.Nodes)):] {
@@ -660,7 +661,7 @@ func (c *Core) ShrinkService(ctx context.Context, p Principal, num int64, n int)
 //
 // Errors: not_found (service, version), busy (state), unavailable, invalid (what a node said of the archive)
 func (c *Core) ConfigureService(ctx context.Context, p Principal, num, version int64, settings map[string]string) error {
-	group, err := c.changeService(ctx, p, num, "service.configure", []ServiceState{ServiceInit, ServiceStopped, ServiceRunning},
+	group, err := c.changeService(ctx, p, num, "service.configure", []ServiceState{ServiceInit, ServiceStopped, ServiceRunning, ServiceError},
 		func(tx Tx, s *Service, params *serviceParams) ([]string, []byte, error) {
 			params.Version, params.Settings = s.Version, s.Settings
 			if version != 0 && version != s.Version {
@@ -680,7 +681,7 @@ func (c *Core) ConfigureService(ctx context.Context, p Principal, num, version i
 				}
 				s.Settings = merged
 			}
-			if s.State != ServiceRunning {
+			if s.State != ServiceRunning && s.State != ServiceError {
 				return nil, nil, nil
 			}
 			s.State = ServiceAdapting

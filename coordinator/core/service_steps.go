@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -142,9 +143,15 @@ func (c *Core) takeNodesBack(ctx context.Context, run *operation.Run) error {
 		}
 	}
 	if err := c.destroyServiceNodes(ctx, run); err != nil {
-		return err
+		return c.inError(ctx, run, err)
 	}
 	return c.settle(ServiceRunning)(ctx, run)
+}
+
+// inError shows that a service cannot be brought back to what it was, so that no client waits for it. Another attempt may still
+// bring it back.
+func (c *Core) inError(ctx context.Context, run *operation.Run, err error) error {
+	return errors.Join(err, c.settle(ServiceError)(context.WithoutCancel(ctx), run))
 }
 
 // forgetFailedService leaves nothing of a service whose creation failed. One that somebody stops is left to that operation.
@@ -242,7 +249,7 @@ func (c *Core) goBack(ctx context.Context, run *operation.Run) error {
 	if err != nil || !found {
 		return err
 	}
-	if s.Version != p.Version || s.State == ServiceAdapting {
+	if s.Version != p.Version || s.State == ServiceAdapting || s.State == ServiceError {
 		err = c.Store.Update(ctx, func(tx Tx) error {
 			m, err := tx.ManagedService(p.AppID)
 			if err != nil {
@@ -259,7 +266,7 @@ func (c *Core) goBack(ctx context.Context, run *operation.Run) error {
 			return err
 		}
 		if err := c.deployService(ctx, run); err != nil {
-			return err
+			return c.inError(ctx, run, err)
 		}
 	}
 	return c.settle(ServiceRunning)(ctx, run)

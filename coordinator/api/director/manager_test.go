@@ -317,6 +317,26 @@ func TestManager(t *testing.T) {
 		b.wantRefusal("a setting that is none", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"auto_prepend_file": "/etc/passwd"}}), "phpconf")
 		b.wantRefusal("a value that breaks out", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"phpconf": map[string]any{"memory_limit": "1M\nSetEnv"}}), "phpconf")
 	})
+	t.Run("what cannot even be taken back ends in ERROR, out of which the owner gets", func(t *testing.T) {
+		bad := b.result(b.uploadCode(u, record, "bad.tar.gz", targz(t, "index.php", "bad")))["codeVersionId"].(string)
+		breaks := func() {
+			t.Helper()
+			b.cloud.fail("PutRelease", core.Errorf(core.Invalid, core.ObjNode, "the disk is broken"))
+			b.wantRefusal("activate", b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": bad}), "the disk is broken")
+			b.cloud.fail("PutRelease", nil)
+			b.want("state", b.state(u, record), "ERROR")
+		}
+		breaks()
+		b.wantRefusal("startup", b.manage(u.cert, record, "POST", "startup", nil), "ERROR")
+		b.result(b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": code}))
+		b.want("state", b.state(u, record), "RUNNING")
+		breaks()
+		b.want("shutdown", fmt.Sprint(b.result(b.manage(u.cert, record, "POST", "shutdown", nil))), "map[state:EPILOGUE]")
+		reaches("STOPPED")
+		b.result(b.manage(u.cert, record, "POST", "delete_code_version", map[string]any{"codeVersionId": bad}))
+		b.result(b.manage(u.cert, record, "POST", "startup", nil))
+		reaches("RUNNING")
+	})
 	t.Run("an archive of 20 MB is lent, sent back whole, and forgotten", func(t *testing.T) {
 		page := make([]byte, 20<<20) // nothing that can be packed
 		_, err := rand.Read(page)
