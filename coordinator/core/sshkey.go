@@ -51,9 +51,33 @@ func UsableSSHKey(text string) bool {
 //
 // Errors: invalid (empty, more than a line, too long), exists (the key, for whichever account, or the name)
 func (c *Core) AddSSHKey(ctx context.Context, p Principal, name, text string) (SSHKey, error) {
+	return c.addKey(ctx, p, name, text, func(Tx) error { return nil })
+}
+
+// ReplaceSSHKey is AddSSHKey that takes the place of the caller's key of this name, if there is one.
+//
+// Errors: invalid (empty, more than a line, too long), exists (the key, under another name or for another account)
+func (c *Core) ReplaceSSHKey(ctx context.Context, p Principal, name, text string) (SSHKey, error) {
+	return c.addKey(ctx, p, name, text, func(tx Tx) error {
+		keys, err := tx.SSHKeys(p.Account.ID)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(keys, func(k SSHKey) bool { return k.Name == name }); i >= 0 {
+			return tx.DeleteSSHKey(keys[i].Num)
+		}
+		return nil
+	})
+}
+
+// addKey stores a key once room is made for it.
+func (c *Core) addKey(ctx context.Context, p Principal, name, text string, room func(tx Tx) error) (SSHKey, error) {
 	text = strings.TrimSpace(text)
 	var key SSHKey
 	err := c.change(ctx, p, "key.add", string(p.Account.ID), func(tx Tx) error {
+		if err := room(tx); err != nil {
+			return err
+		}
 		if text == "" {
 			return Errorf(Invalid, ObjKey, "Missing key")
 		}
@@ -95,6 +119,13 @@ func (c *Core) RemoveSSHKey(ctx context.Context, p Principal, text string) error
 		return Errorf(Invalid, ObjKey, "Missing key")
 	}
 	return c.removeKey(ctx, p, func(k SSHKey) bool { return k.Key == text })
+}
+
+// RemoveSSHKeyNamed takes the key of this name from the caller's account.
+//
+// Errors: not_found
+func (c *Core) RemoveSSHKeyNamed(ctx context.Context, p Principal, name string) error {
+	return c.removeKey(ctx, p, func(k SSHKey) bool { return k.Name == name })
 }
 
 // RemoveSSHKeyNum takes the key with this number from the caller's account.

@@ -66,7 +66,7 @@ func TestEveryRouteForEveryCaller(t *testing.T) {
 	b.server = httptest.NewServer(handler)
 	t.Cleanup(b.server.Close)
 	path := strings.NewReplacer("{app}", "shop", "{email}", "ann@example.test", "{team}", "red", "{name}", "app", "{unit}", "x", "{id}", "1",
-		"{platform}", "python", "{healer}", "unit", "{machine}", "m", "{service}", "s", "{instance}", "i", "{event}", "e", "{role}", "r")
+		"{platform}", "python", "{healer}", "unit", "{machine}", "m", "{service}", "s", "{instance}", "i", "{event}", "e", "{role}", "r", "{key}", "k")
 	for _, row := range tsuru.Rows() {
 		for _, prefix := range []string{"", "/1.13"} {
 			for _, c := range tokens {

@@ -2,6 +2,7 @@ package tsuru_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,34 @@ func TestUsersAndTokens(t *testing.T) {
 		me.delete("/users/keys", `{}`).want(400)
 		me.delete("/users/keys", `{"key":"`+key+`"}`).want(200)
 		me.delete("/users/keys", `{"key":"`+key+`"}`).want(404)
+	})
+	t.Run("20 keys with names, of clients from 0.13 on", func(t *testing.T) {
+		me, other := b.as(b.ann), strings.Replace(key, "IJ4Z", "IJ4Y", 1)
+		form := me.with("Content-Type: application/x-www-form-urlencoded")
+		named := func(prefix string) (keys map[string]string) {
+			me.get(prefix + "/users/keys").want(200).into(&keys)
+			delete(keys, "ann@example.test-2")
+			return keys
+		}
+		me.post("/users/keys", fmt.Sprintf(`{"key":%q,"name":"my laptop","force":false}`, key)).want(200)
+		form.post("/1.0/users/keys", url.Values{"name": {"my laptop"}, "key": {other}, "force": {"false"}}.Encode()).want(409)
+		if got := named(""); len(got) != 1 || got["my laptop"] != key {
+			t.Errorf("got the keys %v", got)
+		}
+		form.post("/1.0/users/keys", url.Values{"name": {"my laptop"}, "key": {other}, "force": {"true"}}.Encode()).want(201)
+		if got := named("/1.0"); len(got) != 1 || got["my laptop"] != other {
+			t.Errorf("got the keys %v after one was replaced", got)
+		}
+		b.as(b.bob).post("/users/keys", fmt.Sprintf(`{"key":%q,"name":"mine"}`, key)).want(200) // free again
+		form.post("/1.0/users/keys", url.Values{"name": {"my laptop"}, "key": {key}, "force": {"true"}}.Encode()).want(409)
+		if got := named(""); got["my laptop"] != other {
+			t.Errorf("got the keys %v after a replacement that is another's", got)
+		}
+		b.as(b.bob).delete("/1.0/users/keys/my%20laptop").want(404)
+		me.delete("/1.0/users/keys/my%20laptop").want(200)
+		me.delete("/1.0/users/keys/my%20laptop").want(404)
+		b.as(b.bob).delete("/users/keys", `{"name":"mine"}`).want(200)
+		b.as(b.bob).get("/users/keys").want(200).is("{}\n")
 	})
 	t.Run("tokens expire after seven days", func(t *testing.T) {
 		token := b.login("ann@example.test", password)

@@ -48,6 +48,8 @@ var routes = []route{
 	{"PUT", "/users/password", user, shares, servePassword},
 	{"POST", "/users/keys", user, shares, serveKeyAdd},
 	{"DELETE", "/users/keys", user, shares, serveKeyRemove},
+	{"GET", "/users/keys", user, shares, serveKeys}, // from 0.13 on
+	{"DELETE", "/users/keys/{key}", user, shares, serveKeyRemove},
 	{"DELETE", "/users/tokens", anyToken, shares, serveLogout},
 	{"POST", "/users/{email}/tokens", public, shares, serveLogin},
 	{"POST", "/users/{email}/password", public, shares, serveReset},

@@ -186,34 +186,46 @@ func serveUserRemove(c *call) error {
 	return c.ok()
 }
 
-func (c *call) key() (string, error) {
+// serveKeyAdd takes a key, from clients from 0.13 on under a name, where force replaces the one that has the name.
+func serveKeyAdd(c *call) error {
 	f, err := c.fields()
 	if err != nil {
-		return "", badRequest("Invalid JSON")
+		return badRequest("Invalid JSON")
 	}
-	if f.str("key") == "" {
-		return "", badRequest("Missing key")
+	name, key := f.str("name"), f.str("key")
+	if key == "" {
+		return badRequest("Missing key")
 	}
-	return f.str("key"), nil
-}
-
-func serveKeyAdd(c *call) error {
-	key, err := c.key()
-	if err != nil {
-		return err
+	add := c.d.core.AddSSHKey
+	if name != "" && truth(f.str("force")) {
+		add = c.d.core.ReplaceSSHKey
 	}
-	if _, err := c.d.core.AddSSHKey(c.ctx(), c.p, "", key); err != nil {
+	if _, err := add(c.ctx(), c.p, name, key); err != nil {
 		return err
 	}
 	return c.created()
 }
 
+// serveKeyRemove removes the key itself, or the one of a name, which clients from 1.0 on have in the path.
 func serveKeyRemove(c *call) error {
-	key, err := c.key()
-	if err != nil {
-		return err
+	name := c.vars["key"]
+	if name == "" {
+		f, err := c.fields()
+		if err != nil {
+			return badRequest("Invalid JSON")
+		}
+		if key := f.str("key"); key != "" {
+			if err := c.d.core.RemoveSSHKey(c.ctx(), c.p, key); err != nil {
+				return err
+			}
+			return c.ok()
+		}
+		name = f.str("name")
 	}
-	if err := c.d.core.RemoveSSHKey(c.ctx(), c.p, key); err != nil {
+	if name == "" {
+		return badRequest("Missing key")
+	}
+	if err := c.d.core.RemoveSSHKeyNamed(c.ctx(), c.p, name); err != nil {
 		return err
 	}
 	return c.ok()
