@@ -25,8 +25,25 @@ func (c *managerCall) getServiceInfo() (any, error) {
 	return map[string]string{"state": string(s.State), "type": cmp.Or(typeText[s.Type], s.Type)}, err
 }
 
+// inItsCloud refuses a cloud that is not the service's. Tools say default for none in particular.
+func (c *managerCall) inItsCloud() error {
+	name := c.text("cloud")
+	if name == "" || name == "default" || name == defaultCloud {
+		return nil
+	}
+	s, err := c.service()
+	if err != nil || name == s.App.Cloud {
+		return err
+	}
+	return core.Errorf(core.Unsupported, core.ObjCloud, "ERROR: all nodes of a service are in its own cloud, %s, not in %s", cloudLabel(c.m.o.Core, s.App.Cloud), clip(name))
+}
+
 func (c *managerCall) startup() (any, error) {
-	return stateAnswer{string(core.ServicePrologue)}, c.m.o.Core.StartupService(c.ctx(), c.caller, c.num)
+	err := c.inItsCloud()
+	if err == nil {
+		err = c.m.o.Core.StartupService(c.ctx(), c.caller, c.num)
+	}
+	return stateAnswer{string(core.ServicePrologue)}, err
 }
 
 func (c *managerCall) shutdown() (any, error) {
@@ -136,6 +153,9 @@ func (c *managerCall) counted() (int, error) {
 }
 
 func (c *managerCall) addNodes() (any, error) {
+	if err := c.inItsCloud(); err != nil { // before counted looks into nodes
+		return nil, err
+	}
 	n, err := c.counted()
 	if err == nil {
 		err = c.m.o.Core.GrowService(c.ctx(), c.caller, c.num, n)

@@ -238,6 +238,12 @@ func TestManager(t *testing.T) {
 		}
 		b.result(b.uploadCode(u, record, "good.zip", zipOf(t, "a/index.php", "x")))
 	})
+	t.Run("a service is in one cloud", func(t *testing.T) {
+		b.wantRefusal("startup elsewhere", b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "nosuch"}), "in its own cloud, iaas, not in nosuch")
+		b.wantRefusal("add_nodes elsewhere", b.manage(u.cert, record, "POST", "add_nodes", map[string]any{"backend": 1, "cloud": "nosuch"}), "not in nosuch")
+		b.wantRefusal("of 2.x", b.manage(u.cert, record, "POST", "start_service", map[string]any{"service_id": sid, "cloud": "nosuch"}), "not in nosuch")
+		b.want("state", b.state(u, record), "INIT")
+	})
 	t.Run("startup deploys", func(t *testing.T) {
 		b.want("configure", string(b.manage(u.cert, record, "POST", "update_php_configuration", map[string]any{"codeVersionId": code, "phpconf": map[string]any{"memory_limit": "64M"}}).body), `{"result":{},"error":null,"id":"1"}`)
 		b.want("startup", fmt.Sprint(b.result(b.manage(u.cert, record, "POST", "startup", map[string]any{"cloud": "default"}))), "map[state:PROLOGUE]")
