@@ -15,14 +15,15 @@ import (
 	"github.com/reeve-paas/reeve/coordinator/operation"
 )
 
-// manifest reads a provider's manifest: YAML, or the form of the modern client. Keys that we do not know are ignored.
+// manifest reads a provider's manifest: YAML, or the form of the modern client, which names a known service in the path alone.
+// Keys that we do not know are ignored.
 func (c *call) manifest() (core.OfferSpec, error) {
 	data, err := c.body()
 	if err != nil {
 		return core.OfferSpec{}, err
 	}
 	spec := core.OfferSpec{Endpoints: map[string]string{}}
-	if form, err := c.form(data); err == nil && form.Get("id") != "" {
+	if form, err := c.form(data); err == nil && (form.Get("id") != "" || c.vars["service"] != "") {
 		spec.Name, spec.Password = form.Get("id"), core.Secret(form.Get("password"))
 		spec.Endpoints["production"] = form.Get("endpoint")
 		return spec, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,6 +128,22 @@ func TestServices(t *testing.T) {
 		ann.put("/services", "id: [\n").want(500)
 		ann.put("/services", manifest).want(204)
 		ann.with("Accept: */*").put("/services", manifest).want(200)
+	})
+	t.Run("69 as the modern client does it", func(t *testing.T) {
+		me := ann.with(form)
+		fields := url.Values{"username": {"mysvc"}, "password": {"secret"}, "endpoint": {p.url}, "team": {"red"}, "multi-cluster": {"false"}}
+		me.post("/1.0/services", "id=modern&"+fields.Encode()).want(201)
+		me.post("/1.0/services", "id=modern&"+fields.Encode()).want(409)
+		me.put("/1.0/services/modern", fields.Encode()).want(200)
+		me.put("/1.0/services/modern", "username=x&password=y&endpoint=&team=").want(400)
+		me.put("/1.0/services/ghost", fields.Encode()).want(404)
+		bob.with(form).put("/1.0/services/modern", fields.Encode()).want(403)
+		me.put("/1.0/services/modern/doc", "doc=how+to+use+it%0A").want(200)
+		bob.get("/1.0/services/modern/doc").want(200).is("how to use it\n")
+		ann.put("/1.0/services/modern/team/blue").want(200)
+		ann.put("/1.0/services/modern/team/red").want(200)
+		ann.delete("/1.0/services/modern/team/blue").want(200)
+		ann.delete("/1.0/services/modern").want(204)
 	})
 	t.Run("71 services of an owner", func(t *testing.T) {
 		ann.get("/services").want(200).has(`"service":"mysvc"`).has(`"instances":[]`)
