@@ -20,6 +20,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/crypto/authority"
 )
 
 // manage calls a manager's method as the tools do.
@@ -189,11 +190,12 @@ func TestManager(t *testing.T) {
 		b.wantRefusal("an unknown parameter", b.manage(u.cert, record, "POST", "startup", map[string]any{"nosuch": 1}), "Unexpected arguments ['nosuch']")
 	})
 	t.Run("the web frontend says with an empty list that there are no parameters", func(t *testing.T) {
+		frontend := b.forged(authority.Identity{CommonName: "front.test", Organization: "ConPaaS", Email: authority.DirectorEmail, Role: authority.RoleFrontend})
 		send := func(verb, target, body string) answer {
 			r, err := http.NewRequest(verb, b.managerURL(record)+target, strings.NewReader(body))
 			b.must(err)
 			r.Header.Set("Content-Type", "application/json")
-			return b.do(u.cert, r)
+			return b.do(frontend, r)
 		}
 		b.want("GET", b.result(send("GET", "?method=get_service_info&params=%5B%5D&id=1", ""))["state"], "INIT")
 		b.want("GET list_volumes", string(send("GET", "?method=list_volumes&params=%5B%5D&id=1", "").body), `{"result":{"volumes":[]},"error":null,"id":1}`)

@@ -109,14 +109,16 @@ func TestTransport(t *testing.T) {
 	})
 	t.Run("69. a form of 2 MiB is too large", func(t *testing.T) {
 		big := strings.Repeat("x", 2<<20)
-		for _, kind := range []string{"application/x-www-form-urlencoded", "multipart/form-data; boundary=b"} {
-			for _, body := range []io.Reader{strings.NewReader(big), io.MultiReader(strings.NewReader(big))} { // the second has no length
+		parts, kind := multipartFile("file", "f", []byte(big), "username", "ann")
+		for _, c := range []struct{ kind, body string }{
+			{"application/x-www-form-urlencoded", "username=ann&password=" + big}, {kind, string(parts)},
+		} {
+			for _, body := range []io.Reader{strings.NewReader(c.body), io.MultiReader(strings.NewReader(c.body))} { // the second has no length
 				r, err := http.NewRequest("POST", b.url("/login"), body)
 				b.must(err)
-				r.Header.Set("Content-Type", kind)
-				a, err := b.try(nil, r)
-				if err == nil && a.status != 413 && kind[0] == 'a' {
-					t.Errorf("%s: got %d %q", kind, a.status, a.body)
+				r.Header.Set("Content-Type", c.kind)
+				if a, err := b.try(nil, r); err == nil && a.status != 413 { // the connection may be closed before the body is sent
+					t.Errorf("%s: got %d %q", c.kind, a.status, a.body)
 				}
 			}
 		}
