@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,14 +136,19 @@ func (c *call) appsOf(keep func(app core.App, owner string) (bool, error)) ([]ma
 	return all, nil
 }
 
+// serveApps lists the caller's apps, of the modern client those that it asks for; the name is a regular expression (RE2).
 func serveApps(c *call) error {
 	q := c.r.URL.Query()
+	name, err := regexp.Compile(q.Get("name"))
+	if err != nil {
+		return badRequest("Invalid name: it is a regular expression")
+	}
 	is := func(name, value string) bool { return q.Get(name) == "" || q.Get(name) == value }
 	states := strings.FieldsFunc(q.Get("status"), func(r rune) bool { return r == ',' })
 	all, err := c.appsOf(func(app core.App, owner string) (bool, error) {
 		switch {
 		case !is("platform", app.Platform), !is("teamOwner", app.TeamOwner), !is("owner", owner), !is("pool", poolName), q.Has("tag"),
-			!strings.Contains(app.Name, q.Get("name")):
+			!name.MatchString(app.Name):
 			return false, nil
 		case len(states) > 0 && !slices.ContainsFunc(shownUnits(app), func(u unit) bool { return slices.Contains(states, u.Status) }):
 			return false, nil

@@ -224,7 +224,9 @@ func TestModernClientSeesWhereAppsRun(t *testing.T) {
 	if ann.get("/1.4/teams/red").want(200).into(&team); len(team.Users) != 1 || len(team.Pools) != 1 || len(team.Apps) != 2 || team.Apps[1].Name != "shop" {
 		t.Errorf("got the team %+v", team)
 	}
-	for query, want := range map[string]string{"status=started": "shop", "status=error,stopped": "", "pool=shared&name=idl": "idle", "pool=other": "", "tag=x": "", "locked=true": "", "owner=ann@example.test&name=sh": "shop"} {
+	ann.get("/1.0/apps?name=%5B").want(400)
+	for query, want := range map[string]string{"status=started": "shop", "status=error,stopped": "", "pool=shared&name=idl": "idle", "pool=other": "", "tag=x": "", "locked=true": "", "owner=ann@example.test&name=sh": "shop",
+		"name=%5Eidle%24": "idle", "name=%5Edle": ""} {
 		var apps []appOfModern
 		ann.get("/1.0/apps?" + query).want(200).into(&apps)
 		if got := len(apps); (want == "") != (got == 0) || got > 0 && (got > 1 || apps[0].Name != want) {

@@ -54,18 +54,18 @@ func serveServices(c *call) error {
 	return c.json(http.StatusOK, pairs(services))
 }
 
-// pairs are services with the names of their instances.
+// pairs are services with the names of their instances, and with as many plans: clients from 0.13 on take both by one index.
 func pairs(services []core.OfferView) []map[string]any {
 	all := []map[string]any{}
 	for _, s := range services {
-		names := []string{}
+		names, plans := []string{}, []string{}
 		details := []map[string]any{}
 		for _, i := range s.Instances {
-			names, i.Teams = append(names, i.Name), append([]string{}, i.Teams...)
+			names, plans, i.Teams = append(names, i.Name), append(plans, i.Plan), append([]string{}, i.Teams...)
 			details = append(details, map[string]any{"name": i.Name, "pool": "", "plan_name": i.Plan, "team_owner": i.TeamOwner, "service_name": i.Service,
 				"tags": []string{}, "teams": i.Teams, "apps": []string{}, "description": ""})
 		}
-		all = append(all, map[string]any{"service": s.Name, "instances": names, "plans": []string{}, "service_instances": details})
+		all = append(all, map[string]any{"service": s.Name, "instances": names, "plans": plans, "service_instances": details})
 	}
 	return all
 }

@@ -187,12 +187,12 @@ func TestServices(t *testing.T) {
 		}
 		ann.post("/services/instances", `{"name":"x1","service_name":"mysvc","owner":"blue"}`).want(403)
 		var list []struct {
-			Service   string
-			Instances []string
+			Service          string
+			Instances, Plans []string
 		}
 		ann.get("/services/instances").want(200).into(&list)
 		got := fmt.Sprint(list)
-		if got != "[{mongodb []} {mysql []} {mysvc [full inst]} {nopass []} {postgresql []}]" {
+		if got != "[{mongodb [] []} {mysql [] []} {mysvc [full inst] [ big]} {nopass [] []} {postgresql [] []}]" {
 			t.Errorf("got %s", got)
 		}
 		bob.get("/services/instances").want(200).lacks("inst\"")
