@@ -138,21 +138,22 @@ func (c *call) appsOf(keep func(app core.App, owner string) (bool, error)) ([]ma
 
 // serveApps lists the caller's apps, of the modern client those that it asks for; the name is a regular expression (RE2).
 func serveApps(c *call) error {
-	q := c.r.URL.Query()
-	name, err := regexp.Compile(q.Get("name"))
+	q := formFields(c.r.URL.Query()) // clients before 1.0 write teamowner, later ones teamOwner
+	name, err := regexp.Compile(q.str("name"))
 	if err != nil {
 		return badRequest("Invalid name: it is a regular expression")
 	}
-	is := func(name, value string) bool { return q.Get(name) == "" || q.Get(name) == value }
-	states := strings.FieldsFunc(q.Get("status"), func(r rune) bool { return r == ',' })
+	is := func(name, value string) bool { return q.str(name) == "" || q.str(name) == value }
+	_, tagged := q.list("tag")
+	states := strings.FieldsFunc(q.str("status"), func(r rune) bool { return r == ',' })
 	all, err := c.appsOf(func(app core.App, owner string) (bool, error) {
 		switch {
-		case !is("platform", app.Platform), !is("teamOwner", app.TeamOwner), !is("owner", owner), !is("pool", poolName), q.Has("tag"),
+		case !is("platform", app.Platform), !is("teamowner", app.TeamOwner), !is("owner", owner), !is("pool", poolName), tagged,
 			!name.MatchString(app.Name):
 			return false, nil
 		case len(states) > 0 && !slices.ContainsFunc(shownUnits(app), func(u unit) bool { return slices.Contains(states, u.Status) }):
 			return false, nil
-		case truth(q.Get("locked")):
+		case truth(q.str("locked")):
 			_, held, err := c.holder(app)
 			return held, err
 		}

@@ -226,7 +226,7 @@ func TestModernClientSeesWhereAppsRun(t *testing.T) {
 	}
 	ann.get("/1.0/apps?name=%5B").want(400)
 	for query, want := range map[string]string{"status=started": "shop", "status=error,stopped": "", "pool=shared&name=idl": "idle", "pool=other": "", "tag=x": "", "locked=true": "", "owner=ann@example.test&name=sh": "shop",
-		"name=%5Eidle%24": "idle", "name=%5Edle": ""} {
+		"name=%5Eidle%24": "idle", "name=%5Edle": "", "teamOwner=red&name=sh": "shop", "teamowner=blue": "", "teamOwner=blue": ""} {
 		var apps []appOfModern
 		ann.get("/1.0/apps?" + query).want(200).into(&apps)
 		if got := len(apps); (want == "") != (got == 0) || got > 0 && (got > 1 || apps[0].Name != want) {
