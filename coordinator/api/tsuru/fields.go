@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"slices"
@@ -19,12 +20,6 @@ type fields struct {
 // fields reads the body as a JSON object; if it is none and calls itself a form, as a form. An empty body leaves the query.
 // Errors: 400
 func (c *call) fields() (fields, error) {
-	if kind := c.contentType(); kind == "multipart/form-data" {
-		if err := c.r.ParseMultipartForm(maxBody); err != nil {
-			return fields{}, badRequest("the form cannot be read")
-		}
-		return formFields(url.Values(c.r.MultipartForm.Value)), nil
-	}
 	data, err := c.body()
 	if err != nil {
 		return fields{}, err
@@ -51,8 +46,16 @@ func (c *call) contentType() string {
 	return kind
 }
 
-// form reads a body as a form, if that is what it calls itself and what it looks like.
+// form reads a body as a form, of several parts or of one, if that is what it calls itself and what it looks like. Files in it
+// are left out.
 func (c *call) form(data []byte) (url.Values, error) {
+	if kind, params, _ := mime.ParseMediaType(c.r.Header.Get("Content-Type")); kind == "multipart/form-data" {
+		form, err := multipart.NewReader(bytes.NewReader(data), params["boundary"]).ReadForm(maxBody)
+		if err != nil {
+			return nil, err
+		}
+		return form.Value, form.RemoveAll()
+	}
 	text := strings.TrimSpace(string(data))
 	if c.contentType() != "application/x-www-form-urlencoded" || !strings.Contains(text, "=") || strings.ContainsAny(text, "{}[]\"") {
 		return nil, http.ErrNotSupported

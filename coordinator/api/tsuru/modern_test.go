@@ -134,6 +134,32 @@ func TestModernClient(t *testing.T) {
 	me.get("/1.0/teams").want(401)
 }
 
+// TestFormsOfSeveralParts does what curl -F does.
+func TestFormsOfSeveralParts(t *testing.T) {
+	b := newBed(t)
+	send := func(who caller, method, path string, pairs ...string) answer {
+		t.Helper()
+		var body bytes.Buffer
+		w := multipart.NewWriter(&body)
+		for i := 0; i < len(pairs); i += 2 {
+			b.must(w.WriteField(pairs[i], pairs[i+1]))
+		}
+		b.must(w.Close())
+		return who.with("Content-Type: "+w.FormDataContentType()).do(method, path, body.String())
+	}
+	send(b.as(""), "POST", "/users", "email", "parts@example.test", "password", `a=b&"c"{}`).want(200)
+	b.as("").post("/users/parts@example.test/tokens", `{"password":"a=b&\"c\"{}"}`).want(200)
+	ann := b.as(b.ann).create("shop")
+	send(ann, "POST", "/1.0/apps/shop/env", "Envs.0.Name", "A", "Envs.0.Value", "[1]", "noRestart", "true").want(200)
+	if got := ann.env("shop", "")["A"].Value; got != "[1]" {
+		t.Errorf("got A=%q", got)
+	}
+	send(ann, "PUT", "/apps/shop/units", "units", "x").want(400)
+	send(ann, "PUT", "/apps/shop/units", "units", "1").want(412) // understood: nothing is deployed yet
+	send(ann, "POST", "/teams", "name", strings.Repeat("x", 2<<20)).want(413)
+	ann.with("Content-Type: multipart/form-data").post("/teams", "name=x").want(400)
+}
+
 func TestClientsInBetweenGetStreamsWhenAskedFor(t *testing.T) {
 	b := newBed(t, func(o *tsuru.Options, _ *core.Options) { o.JSONStreams = true }).work()
 	ann := b.as(b.ann).create("shop")
