@@ -558,144 +558,11 @@ func (c *Core) endOutput(_ context.Context, run *operation.Run) error {
 	return nil
 }
 
-// buildRelease builds the source once, on a node where the app may run, and keeps the result.
-func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
-	p, app, err := c.rollOf(ctx, run)
-	if err != nil {
-		return err
-	}
-	rel, err := view(ctx, c.Store, func(r Reader) (Release, error) { return r.Release(app.ID, p.Release) })
-	if err != nil || rel.State == ReleaseBuilt {
-		return err
-	}
-	node, agent, err := c.builder(ctx, app)
-	if err != nil {
-		return err
-	}
-	if err := c.makeApp(ctx, agent, app); err != nil {
-		return err
-	}
-	source, err := c.Files.Lend(node, rel.Source)
-	if err != nil {
-		return err
-	}
-	target, err := c.Files.Accept(node, buildName(app, rel))
-	if err != nil {
-		return err
-	}
-	env, err := c.unitEnv(ctx, app)
-	if err != nil {
-		return err
-	}
-	c.say(ctx, run, app.ID, fmt.Sprintf("---- Building release %d ----", rel.Number))
-	build, err := agent.BuildRelease(ctx, agentapi.BuildReleaseParams{App: appName(app), Release: rel.Number, Source: source, Target: target, Env: env},
-		func(line string) { c.say(ctx, run, app.ID, line) })
-	c.filesMu.RLock()
-	defer c.filesMu.RUnlock()
-	if err == nil {
-		var sum string
-		if sum, err = c.Files.Accepted(buildName(app, rel)); err == nil && sum != build.SHA256 {
-			err = Errorf(Unavailable, ObjRelease, "the build did not arrive as it was sent")
-		}
-		if err == nil {
-			err = c.stillThere(sum)
-		}
-	}
-	if err != nil {
-		if err = buildFailure(err); !operation.Temporary(err) {
-			return errors.Join(err, c.logApp(ctx, app.ID, PublicError("", err)))
-		}
-		return err
-	}
-	rel.State, rel.Artifact, rel.SizeBytes, rel.Manifest = ReleaseBuilt, build.SHA256, build.SizeBytes, build.Manifest
-	return c.Store.Update(ctx, func(tx Tx) error { return tx.PutRelease(&rel) })
-}
-
-func buildFailure(err error) error {
-	if e, ok := errors.AsType[*agentapi.Error](err); ok && e.Kind == agentapi.KindInvalid {
-		return Errorf(Invalid, ObjRelease, "%s", e.Text)
-	}
-	return classified(err, Internal, ObjRelease, "build the release")
-}
-
-// buildName is what a build is written under.
-func buildName(app App, rel Release) string { return fmt.Sprintf("%s-%d", app.ID, rel.Number) }
-
-// builder is the node that builds: the one with fewest units.
-func (c *Core) builder(ctx context.Context, app App) (Node, Agent, error) {
-	if app.Shared() {
-		if err := c.EnsurePool(ctx); err != nil {
-			return Node{}, nil, err
-		}
-	}
-	node, err := view(ctx, c.Store, func(r Reader) (Node, error) {
-		nodes, units, err := c.nodesForUnits(r, app)
-		if err == nil && len(nodes) == 0 {
-			err = operation.RetryAfter(250*time.Millisecond, "no node for builds is up yet")
-		}
-		if err != nil {
-			return Node{}, err
-		}
-		return slices.MinFunc(nodes, func(a, b Node) int { return len(units[a.ID]) - len(units[b.ID]) }), nil
-	})
-	if err != nil {
-		return Node{}, nil, err
-	}
-	agent, err := c.Agents.Agent(node)
-	return node, agent, err
-}
-
-func (c *Core) dropBuild(ctx context.Context, run *operation.Run) error {
-	p, app, err := c.rollOf(ctx, run)
-	if err != nil {
-		return ignoreNotFound(err)
-	}
-	return c.dropFiles(ctx, app.ID, p.Release)
-}
-
 func ignoreNotFound(err error) error {
 	if isNotFound(err) {
 		return nil
 	}
 	return err
-}
-
-// failRelease records that a deployment did not come about, with the reason.
-func (c *Core) failRelease(ctx context.Context, run *operation.Run) error {
-	var p rollParams
-	if err := run.Params(&p); err != nil {
-		return err
-	}
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		rel, err := tx.Release(p.AppID, p.Release)
-		if err != nil {
-			return ignoreNotFound(err)
-		}
-		rel.State, rel.Error, rel.EndedAt = ReleaseFailed, run.Reason(), c.now()
-		return tx.PutRelease(&rel)
-	})
-	if err == nil {
-		c.outputs.end(run.Operation.ID)
-	}
-	return err
-}
-
-// dropFiles forgets the archives of a release that no other one needs.
-func (c *Core) dropFiles(ctx context.Context, app AppID, number int) error {
-	var files []string
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		rel, err := tx.Release(app, number)
-		if err != nil {
-			return ignoreNotFound(err)
-		}
-		files = []string{rel.Source, rel.Artifact}
-		rel.Source, rel.Artifact = "", ""
-		return tx.PutRelease(&rel)
-	})
-	if err != nil {
-		return err
-	}
-	return c.dropUnused(ctx, files...)
 }
 
 func (c *Core) withdrawHalted(ctx context.Context, run *operation.Run) error {
@@ -730,67 +597,6 @@ func (c *Core) stopOnHost(ctx context.Context, app App, u AppUnit) error {
 	return classified(ignoreNotFound(err), Internal, ObjUnit, "stop the unit")
 }
 
-// exchangeNames gives each of two apps the names that the other had.
-func (c *Core) exchangeNames(ctx context.Context, run *operation.Run) error {
-	var p rollParams
-	if err := run.Params(&p); err != nil {
-		return err
-	}
-	return c.giveNames(ctx, map[AppID][]string{p.Other: p.Names, p.AppID: p.OtherNames})
-}
-
-func (c *Core) exchangeNamesBack(ctx context.Context, run *operation.Run) error {
-	var p rollParams
-	if err := run.Params(&p); err != nil {
-		return err
-	}
-	if err := c.giveNames(ctx, map[AppID][]string{p.AppID: p.Names, p.Other: p.OtherNames}); err != nil {
-		return err
-	}
-	return c.publishSwapped(ctx, run)
-}
-
-func (c *Core) giveNames(ctx context.Context, names map[AppID][]string) error {
-	return c.Store.Update(ctx, func(tx Tx) error {
-		for id, hostnames := range names {
-			for _, name := range hostnames {
-				r, err := tx.Route(name)
-				if isNotFound(err) {
-					continue // removed meanwhile
-				}
-				if err != nil {
-					return err
-				}
-				r.AppID = id
-				if err := tx.PutRoute(&r); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-}
-
-func (c *Core) publishSwapped(ctx context.Context, run *operation.Run) error {
-	var p rollParams
-	if err := run.Params(&p); err != nil {
-		return err
-	}
-	for _, id := range []AppID{p.AppID, p.Other} {
-		app, err := view(ctx, c.Store, func(r Reader) (App, error) { return r.App(id) })
-		if isNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := c.publish(ctx, app, app.hostnames()...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // removeFromPool takes an app off every node of the pool. A node that does not answer is swept when it does.
 func (c *Core) removeFromPool(ctx context.Context, run *operation.Run) error {
 	_, app, found, err := c.appOf(ctx, run)
@@ -817,22 +623,4 @@ func (c *Core) removeFromPool(ctx context.Context, run *operation.Run) error {
 		}
 	}
 	return nil
-}
-
-// dropReleases forgets the archives of all of an app's releases and code versions.
-func (c *Core) dropReleases(ctx context.Context, run *operation.Run) error {
-	p, _, found, err := c.appOf(ctx, run)
-	if err != nil || !found || c.Files == nil {
-		return err
-	}
-	releases, err := view(ctx, c.Store, func(r Reader) ([]Release, error) { return r.Releases(p.AppID) })
-	if err != nil {
-		return err
-	}
-	for _, rel := range releases {
-		if err := c.dropFiles(ctx, p.AppID, rel.Number); err != nil {
-			return err
-		}
-	}
-	return c.dropCode(ctx, p.AppID)
 }
