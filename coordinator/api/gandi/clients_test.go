@@ -17,7 +17,7 @@ func (b *bed) run(t *testing.T, name string, args ...string) string {
 		t.Skipf("%s is not installed", name)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Env = append(os.Environ(), "URL="+b.url, "KEY="+b.key)
+	cmd.Env = append(os.Environ(), "URL="+b.url, "KEY="+b.key, "NODE_PATH="+nodeModules)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -154,7 +154,7 @@ puts XMLRPC::Client.new2(ENV['URL'] + '?nil=string').call('paas.list', ENV['KEY'
 func TestNodeReadsDatesAndNil(t *testing.T) {
 	b := newBed(t)
 	b.create()
-	if err := exec.Command("node", "-e", "require('xmlrpc')").Run(); err != nil {
+	if err := command("node", "-e", "require('xmlrpc')").Run(); err != nil {
 		t.Skipf("node with the npm package xmlrpc is not installed: %v", err)
 	}
 	got := b.run(t, "node", "-e", `
