@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -187,7 +188,7 @@ func (s *Service) stagePreset(st *host.Staged, all []optionLine, values map[stri
 	}
 	const gone = "\x00"
 	fresh := map[string][]string{} // by section
-	for _, full := range sortedNames(values) {
+	for _, full := range slices.Sorted(maps.Keys(values)) {
 		section, name, _ := strings.Cut(full, "/")
 		value := string(values[full])
 		last := -1
@@ -212,13 +213,13 @@ func (s *Service) stagePreset(st *host.Staged, all []optionLine, values map[stri
 		if len(own) == 1 && own[0] == "" {
 			own = []string{"# Written by reeve-agent: options of presets that no other file has."}
 		}
-		for _, section := range sortedNames(fresh) {
+		for _, section := range slices.Sorted(maps.Keys(fresh)) {
 			own = append(own, "["+section+"]")
 			own = append(own, fresh[section]...)
 		}
 		lines[s.presetPath()] = append(own, "")
 	}
-	for _, file := range sortedNames(lines) {
+	for _, file := range slices.Sorted(maps.Keys(lines)) {
 		kept := slices.DeleteFunc(lines[file], func(l string) bool { return l == gone })
 		if _, err := st.Write(file, []byte(strings.Join(kept, "\n")), 0o644); err != nil {
 			return false, err
@@ -255,13 +256,4 @@ func (s *Service) dropPreset(ctx context.Context, st *host.Staged, changed bool)
 	if err != nil {
 		s.log.Error("put the old configuration back", "err", err)
 	}
-}
-
-func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -1,6 +1,8 @@
 package mysql
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +29,7 @@ func TestPresets(t *testing.T) {
 	state := func() string {
 		text := c.state(t, s)
 		got := get()
-		for _, name := range sortedNames(got) {
+		for _, name := range slices.Sorted(maps.Keys(got)) {
 			value := got[name]
 			if strings.Contains(name, "max") || strings.Contains(name, "init") || strings.Contains(name, "time") {
 				text += "\n" + name + "=" + string(value)

@@ -3,6 +3,7 @@ package postgresql
 import (
 	"context"
 	"errors"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -162,7 +163,7 @@ func (s *Service) stagePreset(undo *host.Change, st *host.Staged, c host.Postgre
 	}
 	const gone = "\x00"
 	var fresh []string
-	for _, name := range sortedNames(values) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := string(values[name])
 		last := -1
 		for i, l := range all {
@@ -195,7 +196,7 @@ func (s *Service) stagePreset(undo *host.Change, st *host.Staged, c host.Postgre
 			return err
 		}
 	}
-	for _, file := range sortedNames(lines) {
+	for _, file := range slices.Sorted(maps.Keys(lines)) {
 		text := strings.Join(slices.DeleteFunc(lines[file], func(l string) bool { return l == gone }), "\n")
 		if old, err := s.host.ReadFile(file); err == nil && string(old) == text {
 			continue
@@ -246,13 +247,4 @@ func (s *Service) dropPreset(ctx context.Context, c host.PostgreSQLCluster, st *
 	if err != nil {
 		s.log.Error("put the old configuration back", "err", err)
 	}
-}
-
-func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
