@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -23,6 +24,7 @@ import (
 	"github.com/reeve-paas/reeve/crypto/keyring"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
+	"github.com/reeve-paas/reeve/test/queryenv"
 )
 
 // farCoordinator is a coordinator of the old kind.
@@ -58,21 +60,13 @@ func (f *farCoordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
 		return
 	}
-	r.ParseForm()
-	params := map[string]string{}
-	for name := range r.PostForm {
-		params[name] = r.PostForm.Get(name)
-	}
-	if envelope.VerifyQuery(f.key, params, r.Header.Get("Date"), r.Header.Get("X-Signature")) != nil {
-		http.Error(w, "Signature doesn't match", http.StatusForbidden)
-		return
-	}
-	reply, ok := f.replies[params["operation"]]
-	if !ok {
-		http.Error(w, "unknown operation", http.StatusBadRequest)
-		return
-	}
-	fmt.Fprint(w, "<response>"+reply+"</response>")
+	queryenv.Server{Key: f.key, Answer: func(command string, _ map[string]string) (string, error) {
+		reply, ok := f.replies[command]
+		if !ok {
+			return "", errors.New("unknown operation")
+		}
+		return reply, nil
+	}}.ServeHTTP(w, r)
 }
 
 // await waits until so many messages arrived.
