@@ -56,12 +56,13 @@ type TLSConfig struct {
 
 // CoordinatorConfig says where the coordinator listens for what agents ask and tell by themselves. Either URL may be missing.
 type CoordinatorConfig struct {
-	QueryEnvURL string `yaml:"queryenv_url"` // below it: VERSION/COMMAND
-	ProducerURL string `yaml:"producer_url"` // below it: the message queues control and log
-	ServerID    string `yaml:"server_id"`    // by which the coordinator knows this host
-	FarmRoleID  string `yaml:"farm_role_id"` // of this host; a coordinator of ours needs none
-	Messages    string `yaml:"messages"`     // form of messages: json or xml; "" means json
-	CAFile      string `yaml:"ca_file"`      // PEM of the authority of https URLs; "" means those that the host trusts
+	QueryEnvURL   string `yaml:"queryenv_url"`   // below it: VERSION/COMMAND
+	ProducerURL   string `yaml:"producer_url"`   // below it: the message queues control and log
+	ServerID      string `yaml:"server_id"`      // by which the coordinator knows this host
+	FarmRoleID    string `yaml:"farm_role_id"`   // of this host; a coordinator of ours needs none
+	CloudLocation string `yaml:"cloud_location"` // of this host, as the coordinator names it: servers of a role there are reached internally
+	Messages      string `yaml:"messages"`       // form of messages: json or xml; "" means json
+	CAFile        string `yaml:"ca_file"`        // PEM of the authority of https URLs; "" means those that the host trusts
 }
 
 // DefaultConfig works without a file.
@@ -148,12 +149,13 @@ func withFile(path, problem string) string {
 func (c *Config) fromEnvironment(getenv func(string) string) error {
 	var errs []error
 	for name, set := range map[string]func(string) error{
-		"COORDINATOR_QUERYENV_URL": setText(&c.Coordinator.QueryEnvURL),
-		"COORDINATOR_PRODUCER_URL": setText(&c.Coordinator.ProducerURL),
-		"COORDINATOR_SERVER_ID":    setText(&c.Coordinator.ServerID),
-		"COORDINATOR_FARM_ROLE_ID": setText(&c.Coordinator.FarmRoleID),
-		"COORDINATOR_MESSAGES":     setText(&c.Coordinator.Messages),
-		"COORDINATOR_CA_FILE":      setText(&c.Coordinator.CAFile),
+		"COORDINATOR_QUERYENV_URL":   setText(&c.Coordinator.QueryEnvURL),
+		"COORDINATOR_PRODUCER_URL":   setText(&c.Coordinator.ProducerURL),
+		"COORDINATOR_SERVER_ID":      setText(&c.Coordinator.ServerID),
+		"COORDINATOR_FARM_ROLE_ID":   setText(&c.Coordinator.FarmRoleID),
+		"COORDINATOR_CLOUD_LOCATION": setText(&c.Coordinator.CloudLocation),
+		"COORDINATOR_MESSAGES":       setText(&c.Coordinator.Messages),
+		"COORDINATOR_CA_FILE":        setText(&c.Coordinator.CAFile),
 
 		"LISTEN":             setList(&c.Listen),
 		"LISTEN_TLS":         setList(&c.ListenTLS),

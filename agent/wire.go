@@ -24,7 +24,7 @@ import (
 // newHandlers is everything this agent can do over RPC.
 func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinator) []handlers.Handler {
 	apacheOptions := apache.Options{Host: h, Operations: ops, Closed: c.closedDirs()}
-	nginxOptions := nginx.Options{Host: h, Operations: ops, StatusAddr: nginx.StatusAddr}
+	nginxOptions := nginx.Options{Host: h, Operations: ops, CloudLocation: c.Coordinator.CloudLocation, StatusAddr: nginx.StatusAddr}
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
 	storageOptions := storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}
