@@ -204,9 +204,9 @@ func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	})
 	t.Run("one whose supervisor dies gets another and runs on", func(t *testing.T) {
 		boot := h.BootID(t)
-		old := runOf(t, c, h).Supervisor
-		killSupervisor(t, c, h)
-		hosts.Eventually(t, "another supervisor is there", func() bool { return runOf(t, c, h).Supervisor != old })
+		old := h.Processes(t).Supervisor
+		killSupervisor(t, h)
+		hosts.Eventually(t, "another supervisor is there", func() bool { return h.Processes(t).Supervisor != old })
 		h.WaitReady(t)
 		if now := h.BootID(t); now != boot {
 			t.Error("it was booted again")
@@ -219,7 +219,7 @@ func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	t.Run("one whose supervisor died with the coordinator is adopted too", func(t *testing.T) {
 		boot := h.BootID(t)
 		c.Driver.Close()
-		killSupervisor(t, c, h)
+		killSupervisor(t, h)
 		reopen(t)
 		h.WaitReady(t)
 		if now := h.BootID(t); now != boot {
@@ -245,8 +245,8 @@ func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	t.Run("one that lost everything boots again", func(t *testing.T) {
 		boot := h.BootID(t)
 		c.Driver.Close()
-		killSupervisor(t, c, h)
-		killNode(t, c, h)
+		killSupervisor(t, h)
+		killNode(t, h)
 		reopen(t)
 		h.WaitReady(t)
 		if now := h.BootID(t); now == boot {
@@ -255,31 +255,14 @@ func TestNodesDoNotCareAboutTheCoordinator(t *testing.T) {
 	})
 }
 
-type run struct {
-	Supervisor, Nspawn, Leader struct{ PID int }
+func killSupervisor(t *testing.T, h *hosts.Host) {
+	t.Helper()
+	killAndWait(t, h.Processes(t).Supervisor.PID)
 }
 
-func runOf(t *testing.T, c *hosts.Cloud, h *hosts.Host) run {
+func killNode(t *testing.T, h *hosts.Host) {
 	t.Helper()
-	var r run
-	data, err := os.ReadFile(filepath.Join(c.StateDir, "nodes", h.ID, "run.json"))
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func killSupervisor(t *testing.T, c *hosts.Cloud, h *hosts.Host) {
-	t.Helper()
-	killAndWait(t, runOf(t, c, h).Supervisor.PID)
-}
-
-func killNode(t *testing.T, c *hosts.Cloud, h *hosts.Host) {
-	t.Helper()
-	r := runOf(t, c, h)
+	r := h.Processes(t)
 	killAndWait(t, r.Leader.PID)
 	killAndWait(t, r.Nspawn.PID)
 }
