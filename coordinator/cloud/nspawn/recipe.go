@@ -50,6 +50,8 @@ func newRecipe(mirror string) recipe {
 		Packages: []string{
 			"systemd", "systemd-sysv", "dbus", "libpam-systemd", "iproute2", "openssh-server", "ca-certificates", "curl", "procps", "netbase",
 			"apache2", "libapache2-mod-php", "php-cli", "php-mysql", "nginx-light", "mariadb-server", "postgresql",
+			// Filesystems of volumes, beside the ext ones (handlers/storage).
+			"xfsprogs", "btrfs-progs",
 			// What apps are built with and run on (handlers/deploy/platform). npm is left out: 167 MB in 360 packages.
 			"python3", "python3-pip", "python3-psycopg2", "python3-pymysql", "gunicorn", "nodejs", "node-pg", "node-mysql",
 			"ruby", "ruby-bundler", "ruby-rack", "ruby-webrick", "ruby-pg", "ruby-mysql2", "golang-1.19-go", "php-pgsql", "postgresql",
