@@ -3,14 +3,11 @@
 package e2e
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,12 +22,13 @@ import (
 )
 
 // TestDatabasesOnRealHosts drives PostgreSQL, MariaDB and a stand-in for MongoDB on one host with the same calls, as the
-// coordinator's broker does, and comes to them from another.
+// coordinator's broker does, and comes to them from another, whose PostgreSQL becomes a standby. Items 71 to 75 and the presets
+// of spec agent-core 8 are subtests.
 func TestDatabasesOnRealHosts(t *testing.T) {
 	t.Parallel()
 	cloud := hosts.NewCloud(t, true)
 	db := cloud.Boot(t, hosts.Options{Name: "db", Agent: true, Size: "m"})
-	web := cloud.Boot(t, hosts.Options{Name: "web"})
+	web := cloud.Boot(t, hosts.Options{Name: "web", Agent: true})
 	c := connect(t, db, db.Key())
 	ctx := t.Context()
 	must := func(err error) {
@@ -57,14 +55,7 @@ func TestDatabasesOnRealHosts(t *testing.T) {
 			if from == db {
 				return nil // no client is in the image; handlers/mongodb has this case
 			}
-			m, err := mongo.Connect(options.Client().SetHosts([]string{db.Addr.String() + ":27017"}).SetDirect(true).SetServerSelectionTimeout(3 * time.Second).
-				SetAuth(options.Credential{AuthSource: "shop", Username: user, Password: password}))
-			if err != nil {
-				return err
-			}
-			defer m.Disconnect(ctx)
-			_, err = m.Database("shop").Collection("t").InsertOne(ctx, bson.D{{Key: "x", Value: 1}})
-			return err
+			return mongoInsert(t, db, "shop", user, password)
 		},
 	}
 	for engine, login := range login {
@@ -97,29 +88,9 @@ func TestDatabasesOnRealHosts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("71 72 73 74 postgresql", func(t *testing.T) { postgresOnAHost(t, db, c) })
-	t.Run("75 mongodb", func(t *testing.T) {
-		got, err := c.MongoDB().EnableMMS(ctx, agentapi.EnableMMSParams{APIKey: "k", SecretKey: "g"})
-		if must(err); got.Status != "Fail" || got.Error == "" {
-			t.Errorf("enable_mms without the package: got %+v", got)
-		}
-		if got, err = c.MongoDB().DisableMMS(ctx); err != nil || got.Status != "Ok" {
-			t.Errorf("disable_mms when nothing runs: got %+v, %v", got, err)
-		}
-		var none any
-		if err := c.Call(ctx, "mongodb.enable_mms", map[string]string{"api_key": "k"}, &none); err == nil || !strings.Contains(err.Error(), "TypeError") {
-			t.Errorf("a missing secret_key: got %v", err)
-		}
-	})
-	t.Run("presets", func(t *testing.T) {
-		set := agentapi.SetPresetParams{Behavior: "postgresql", Values: agentapi.Preset{"postgresql.conf": {"work_mem": "7MB"}}}
-		must(c.Call(ctx, "service.set_preset", set, nil))
-		var got agentapi.Preset
-		must(c.Call(ctx, "service.get_preset", agentapi.GetPresetParams{Behavior: "postgresql"}, &got))
-		if got["postgresql.conf"]["work_mem"] != "7MB" || got["postgresql.conf"]["listen_addresses"] != "*" {
-			t.Errorf("got %v", got)
-		}
-	})
+	postgresOnHosts(t, db, web, c)
+	t.Run("75 mongodb", func(t *testing.T) { mongoOnAHost(t, db, c) })
+	t.Run("presets", func(t *testing.T) { presetsOnAHost(t, db, c) })
 	t.Run("metrics", func(t *testing.T) {
 		response, err := http.Get(db.MetricsURL())
 		must(err)
@@ -176,76 +147,103 @@ func installMongo(t *testing.T, h *hosts.Host) {
 	h.Exec(t, "systemctl", "daemon-reload")
 }
 
-func postgresOnAHost(t *testing.T, h *hosts.Host, c *agentclient.Client) {
-	pg, ctx := c.PostgreSQL(), t.Context()
-	must := func(err error) {
+// mongoInsert logs in to a host's stand-in from here, with a user of a database, and writes to "shop".
+func mongoInsert(t *testing.T, h *hosts.Host, database, user, password string) error {
+	t.Helper()
+	m, err := mongo.Connect(options.Client().SetHosts([]string{h.Addr.String() + ":27017"}).SetDirect(true).SetServerSelectionTimeout(3 * time.Second).
+		SetAuth(options.Credential{AuthSource: database, Username: user, Password: password}))
+	if err != nil {
+		return err
+	}
+	defer m.Disconnect(t.Context())
+	_, err = m.Database("shop").Collection("t").InsertOne(t.Context(), bson.D{{Key: "x", Value: 1}})
+	return err
+}
+
+// mongoOnAHost proves item 75, and reset_password, on a host whose server lets nobody in without a password by now.
+func mongoOnAHost(t *testing.T, h *hosts.Host, c *agentclient.Client) {
+	ctx := t.Context()
+	enable := agentapi.EnableMMSParams{APIKey: "key-1", SecretKey: "5f1e"}
+	want := func(what, status string, got agentapi.MMSResult, err error) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || got.Status != status || (got.Error == "") != (status == "Ok") {
+			t.Errorf("%s: got %+v, %v, want %s", what, got, err, status)
 		}
 	}
-	password, err := pg.ResetPassword(ctx, agentapi.ResetPasswordParams{})
-	must(err)
-	if !regexp.MustCompile(`^[A-Za-z0-9]{10}$`).MatchString(string(password)) {
-		t.Error("71 the password is not ten letters and digits")
-	}
-	odd := agentapi.Secret(`a'b"c$d;e\f`)
-	for _, want := range []agentapi.Secret{password, odd} {
-		if want == odd {
-			_, err := pg.ResetPassword(ctx, agentapi.ResetPasswordParams{NewPassword: &odd})
-			must(err)
-		}
-		if _, err := h.Try(t, "env", "PGPASSWORD="+string(want), "psql", "-X", "-h", "127.0.0.1", "-U", "scalr_master", "-c", "SELECT 1"); err != nil {
-			t.Errorf("71 login as scalr_master: %v", err)
-		}
-	}
-	if got := h.Exec(t, "sh", "-c", "getent passwd scalr_master | cut -d: -f1; id -gn scalr_master; getent shadow scalr_master | cut -c1-15"); !strings.HasPrefix(got, "scalr_master\npostgres\nscalr_master:$") {
-		t.Errorf("71 the account: %s", got)
-	}
-	status, err := pg.ReplicationStatus(ctx)
-	must(err)
-	if text, _ := json.Marshal(status); string(text) != `{"master":{"status":"up"}}` {
-		t.Errorf("72 got %s", text)
-	}
+	got, err := c.MongoDB().EnableMMS(ctx, enable)
+	want("enable_mms without the package", "Fail", got, err)
+	got, err = c.MongoDB().DisableMMS(ctx)
+	want("disable_mms when nothing runs", "Ok", got, err)
+	wantRefusal(t, c.Call(ctx, "mongodb.enable_mms", map[string]string{"api_key": "k"}, nil), "TypeError")
 
-	id, err := pg.CreateBackup(ctx)
-	must(err)
-	var parts []agentapi.BackupPart
-	hosts.Eventually(t, "the backup ends", func() bool {
-		var op struct {
-			Status, Name string
-			Result       []agentapi.BackupPart
-		}
-		must(c.Call(ctx, "operation.result", map[string]string{"operation_id": id}, &op))
-		parts = op.Result
-		return op.Status == "completed" && op.Name == "postgresql.create-backup"
-	})
-	for i, database := range []string{"postgres", "scalr_master", "shop"} {
-		if i >= len(parts) || !strings.HasSuffix(parts[i].Path, "/"+database+".sql.gz.000") {
-			t.Fatalf("73 got %+v", parts)
-		}
-		file := strings.TrimPrefix(parts[i].Path, "file://")
-		if got := h.Exec(t, "sh", "-c", fmt.Sprintf("stat -c '%%s %%a' %s; gunzip -t < %s && echo whole", file, file)); got != fmt.Sprintf("%d 600\nwhole", parts[i].Size) {
-			t.Errorf("73 %s: %s", file, got)
-		}
-	}
+	const unit, config = "mongodb-mms-automation-agent.service", "/etc/mongodb-mms/automation-agent.config"
+	h.WriteFile(t, "/etc/systemd/system/"+unit, 0o644, []byte("[Service]\nExecStart=/usr/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"))
+	h.WriteFile(t, config, 0o644, []byte("logFile=/var/log/x\nmmsApiKey=\n"))
+	h.Exec(t, "systemctl", "daemon-reload")
+	state := []string{"sh", "-c", "systemctl is-active " + unit + "; systemctl is-enabled " + unit + "; stat -c %a " + config + "; cat " + config}
+	got, err = c.MongoDB().EnableMMS(ctx, enable)
+	want("enable_mms", "Ok", got, err)
+	wantText(t, h, "active\nenabled\n600\nlogFile=/var/log/x\nmmsApiKey=key-1\nmmsGroupId=5f1e", state...)
+	got, err = c.MongoDB().DisableMMS(ctx)
+	want("disable_mms", "Ok", got, err)
+	wantText(t, h, "inactive\ndisabled\n600\nlogFile=/var/log/x\nmmsApiKey=key-1\nmmsGroupId=5f1e", state...)
 
-	pid := func() string { return h.Exec(t, "systemctl", "show", "-P", "MainPID", "postgresql@15-main.service") }
-	before := pid()
-	must(pg.Restart(ctx, "test"))
-	if pid() == before {
-		t.Error("74 restart_service did not change the postmaster")
+	var passwords []string
+	for range 2 {
+		password, err := c.MongoDB().ResetPassword(ctx, agentapi.ResetPasswordParams{})
+		if err != nil || !madeUp.MatchString(string(password)) {
+			t.Fatalf("reset_password: got %q, %v, want ten letters and digits", string(password), err)
+		}
+		if err := mongoInsert(t, h, "admin", "scalr", string(password)); err != nil {
+			t.Errorf("log in as scalr: %v", err)
+		}
+		passwords = append(passwords, string(password))
 	}
-	must(pg.Stop(ctx, "test"))
-	if got, err := pg.Status(ctx); err != nil || got != 3 {
-		t.Errorf("74 got status %d, %v", got, err)
+	if mongoInsert(t, h, "admin", "scalr", passwords[0]) == nil {
+		t.Error("the old password came in")
 	}
-	_, err = pg.ReplicationStatus(ctx)
-	if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Kind != agentapi.KindUnavailable {
-		t.Errorf("72 of a stopped primary: got %v", err)
+}
+
+// presetsOnAHost proves get_preset and set_preset (spec agent-core 4.5): a preset comes into force, an option is taken out of
+// it, and what the server refuses changes nothing.
+func presetsOnAHost(t *testing.T, h *hosts.Host, c *agentclient.Client) {
+	ctx := t.Context()
+	for _, s := range []struct {
+		behavior, file, option string
+		values                 []string // in force: by default, by the preset, and after that
+		show                   func() string
+	}{
+		{"postgresql", "postgresql.conf", "work_mem", []string{"4MB", "7MB", "4MB"}, func() string { return psql(t, h, "postgres", "SHOW work_mem") }},
+		{"mariadb", "my.cnf", "mysqld/wait_timeout", []string{"28800", "77", "28800"}, func() string {
+			return h.Exec(t, "mariadb", "-BNe", "SELECT @@global.wait_timeout")
+		}},
+	} {
+		get := func() agentapi.Preset {
+			t.Helper()
+			var got agentapi.Preset
+			if err := c.Call(ctx, "service.get_preset", agentapi.GetPresetParams{Behavior: s.behavior}, &got); err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		set := func(option, value string) error {
+			return c.Call(ctx, "service.set_preset", agentapi.SetPresetParams{Behavior: s.behavior, Values: agentapi.Preset{s.file: {option: agentapi.Text(value)}}}, nil)
+		}
+		before := fmt.Sprint(get())
+		if got := s.show(); got != s.values[0] {
+			t.Errorf("%s begins with %s, want %s", s.option, got, s.values[0])
+		}
+		if err := set(s.option, s.values[1]); err != nil || s.show() != s.values[1] || string(get()[s.file][s.option]) != s.values[1] {
+			t.Errorf("%s: got %s and preset %v, %v, want %s", s.option, s.show(), get(), err, s.values[1])
+		}
+		section, _, _ := strings.Cut(s.option, "/")
+		wantRefusal(t, set(strings.TrimPrefix(section+"/no_such_option", s.option+"/"), "1"), "PresetError: ")
+		if s.show() != s.values[1] {
+			t.Errorf("%s: after a preset that was refused: got %s, want %s", s.option, s.show(), s.values[1])
+		}
+		if err := set(s.option, agentapi.UnsetOption); err != nil || s.show() != s.values[2] || fmt.Sprint(get()) != before {
+			t.Errorf("%s taken out: got %s and preset %v, %v, want %s and %s", s.option, s.show(), get(), err, s.values[2], before)
+		}
 	}
-	must(pg.Start(ctx))
-	if got, err := pg.Status(ctx); err != nil || got != 0 {
-		t.Errorf("74 got status %d, %v", got, err)
-	}
+	wantRefusal(t, c.Call(ctx, "service.get_preset", agentapi.GetPresetParams{Behavior: "redis"}, nil), "AssertionError: Behaviour redis is not registred in ServiceAPI (")
 }
