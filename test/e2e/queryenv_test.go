@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // An agent on a real node asks its coordinator, over TLS, for what only that knows, and tells it what ended.
 func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 45)
+	s := newSite(t, 48)
 	config, err := os.ReadFile(s.config)
 	if err == nil {
 		config = []byte(strings.Replace(string(config), `listen: ""`, fmt.Sprintf(`listen: "0.0.0.0:%d"`, freePort(t)), 1) +
@@ -53,14 +54,25 @@ func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
 	}
 	call("service.reconfigure", `{"async": false}`)
 	call("system.execute_scripts", `{"event_name": "Test", "scripts": [{"name": "hello", "body": "#!/bin/sh\nexit 3", "timeout": 10}]}`)
-	want := "agent.operation api.apache.reconfigure completed\nagent.operation api.service.reconfigure completed\nagent.operation system.execute_scripts completed\nagent.script hello 3"
+	want := []string{"agent.operation api.apache.reconfigure completed", "agent.operation api.service.reconfigure completed",
+		"agent.operation system.execute_scripts completed", "agent.script hello 3"}
 	s.await(20*time.Second, "what the agent tells", func() (bool, string) {
-		out, err := exec.Command("python3", "-c", `import sqlite3, sys
-rows = sqlite3.connect(sys.argv[1]).execute("SELECT action, subject, outcome FROM audit WHERE action LIKE 'agent.%'")
-print("\n".join(sorted({"%s %s %s" % (a, s.split(" ", 1)[1], o) for a, s, o in rows})))`, filepath.Join(s.dir, "data", "reeve.db")).CombinedOutput()
-		got := strings.TrimSpace(string(out))
-		return err == nil && got == want, got
+		got := slices.Compact(s.told("agent.%"))
+		return slices.Equal(got, want), strings.Join(got, "\n")
 	})
 	s.fetchedCertificate(t, call)
 	s.volumes(t, node)
+	t.Run("backups of a database", func(t *testing.T) { s.backups(t, node) })
+}
+
+// told are the audit records of what agents told, sorted: action, subject and outcome.
+func (s *site) told(action string) []string {
+	s.t.Helper()
+	out, err := exec.Command("python3", "-c", `import sqlite3, sys
+rows = sqlite3.connect(sys.argv[1]).execute("SELECT action, subject, outcome FROM audit WHERE action LIKE ?", sys.argv[2:])
+print("\n".join(sorted("%s %s %s" % (a, s.split(" ", 1)[1], o) for a, s, o in rows)))`, filepath.Join(s.dir, "data", "reeve.db"), action).Output()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
 }
