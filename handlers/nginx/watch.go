@@ -14,13 +14,17 @@ import (
 // bindTimeout is how long nginx tries to bind a new port before it gives up, five times every half second, and some more.
 const bindTimeout = 4 * time.Second
 
+// retireTimeout is how long old workers are waited for, on a host that has hardly any processor time left.
+const retireTimeout = 4 * time.Second
+
 // watch tells whether a reload worked. "nginx -s reload" exits with 0 as soon as the signal is sent; when the new
 // configuration cannot be served, the old workers stay (spec agent-web 5).
 //
 // What is looked at, every 5 ms, is the master's children: new workers exist once the new configuration is in force, and
-// then the old ones stop accepting, which is waited for a moment so that the next request is answered by the new
-// configuration. On an idle host both take some ten milliseconds. A failure costs what nginx itself takes to give up,
-// unless its log says so earlier. An old worker that is busy with a download is not waited for.
+// then the old ones stop accepting, which is waited for so that the next request is answered by the new configuration, and
+// the next reload finds nothing of this one under way. On an idle host that takes a tenth of a second, which nginx gives its
+// new workers to start. A failure costs what nginx itself takes to give up, unless its log says so earlier. An old worker
+// that is busy with a download has stopped accepting too.
 func (s *Service) watch(pid int) func(context.Context) error {
 	before, visible := web.Children(s.host, pid)
 	tail := web.TailFrom(s.host, s.errorLog())
@@ -37,9 +41,9 @@ func (s *Service) watch(pid int) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		wait, cancel = context.WithTimeout(ctx, time.Second)
+		wait, cancel = context.WithTimeout(ctx, retireTimeout)
 		defer cancel()
-		_ = web.Poll(wait, func() (bool, error) { return s.retired(before), nil }) // a busy one stays longer
+		_ = web.Poll(wait, func() (bool, error) { return s.retired(before), nil }) // one that hangs is nothing to take a change back for
 		return nil
 	}
 }

@@ -18,19 +18,35 @@ const PollInterval = 5 * time.Millisecond
 
 // Children are the live child processes of pid's first thread, which is the one that forks in both web servers; ok is false
 // when this host does not tell.
+//
+// The kernel may leave out a child that lives when another one ends while the list is read, as old workers do after a reload.
+// What two readings in a row say is whole: the one that ended would be missing in the second.
 func Children(h *host.Host, pid int) (pids map[int]bool, ok bool) {
-	data, err := h.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil || pid == 0 {
+	if pid == 0 {
 		return nil, false
 	}
+	var data, again []byte
+	for range childrenReadings {
+		data = again
+		var err error
+		if again, err = h.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)); err != nil {
+			return nil, false
+		}
+		if data != nil && bytes.Equal(data, again) {
+			break
+		}
+	}
 	pids = map[int]bool{}
-	for word := range strings.FieldsSeq(string(data)) {
+	for word := range strings.FieldsSeq(string(again)) {
 		if child, err := strconv.Atoi(word); err == nil && Alive(h, child) {
 			pids[child] = true
 		}
 	}
 	return pids, true
 }
+
+// childrenReadings bounds how often the children of a process that starts and loses them all the time are read.
+const childrenReadings = 100
 
 // Alive says that a process exists and has not ended.
 func Alive(h *host.Host, pid int) bool {
