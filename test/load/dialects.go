@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,14 +80,16 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	// The agents of the filled nodes: each refuses its caller, which for the coordinator's watcher is a sign of life. So
-	// nodes stay running as paas.create leaves them, and are asked at the usual pace while we measure.
-	agents := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
-	defer agents.Close()
-	key, err := fill(ctx, dir, instances, agents.Listener.Addr().String())
+	f, err := startFleet(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fill the database: %w", err)
+		return nil, err
 	}
+	defer f.stop()
+	p, url, key, err := startFilled(ctx, dir, instances, f)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
 	port, err := ports.Next()
 	if err != nil {
 		return nil, err
@@ -116,11 +117,6 @@ func measurePaasList(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, url, err := startCoordinator(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer p.stop()
 	members, err := listedMembers(pages(url+"/xmlrpc/", key, instances), instances)
 	if err != nil {
 		return nil, err
@@ -144,14 +140,41 @@ func pages(url, key string, n int) []request {
 	return rs
 }
 
-// fill makes an account with running instances, as paas.create leaves them, and returns its API key. agents is where
-// every node's agent listens.
-func fill(ctx context.Context, dir string, n int, agents string) (key string, err error) {
+// startFilled runs a coordinator with running instances, each on a node of its own that its cloud has and whose agent answers.
+func startFilled(ctx context.Context, dir string, n int, f *fleet) (p *process, url, key string, err error) {
+	if p, url, err = startCoordinator(ctx, dir); err != nil {
+		return nil, "", "", err
+	}
+	defer func() {
+		if err != nil {
+			p.stop()
+		}
+	}()
+	client := &http.Client{Timeout: time.Minute}
+	defer client.CloseIdleConnections()
+	for i := range n {
+		made := request{method: "POST", url: url + "/api/v1/vm/start/nspawn", body: fmt.Sprintf(`{"name": "rv-%d", "image": "1", "size": "1"}`, i)}
+		if _, err := made.send(client); err != nil {
+			return nil, "", "", err
+		}
+	}
+	key, err = fill(ctx, dir, n, true, func(i int, node *core.Node) {
+		node.CloudID, node.Address, node.AgentKey = fmt.Sprint(fakeNodes+i+1), f.address(i), f.raw
+	})
+	return p, url, key, err
+}
+
+// fakeNodes are there when the in-memory cloud begins; it numbers the others after them.
+const fakeNodes = 2
+
+// fill makes an account with running instances, as paas.create leaves them, and returns its API key. beside says that a
+// coordinator runs on the data already.
+func fill(ctx context.Context, dir string, n int, beside bool, change func(i int, node *core.Node)) (key string, err error) {
 	sealer, err := keyring.OpenSealer(filepath.Join(dir, "master.key"))
 	if err != nil {
 		return "", err
 	}
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer, Log: slog.New(slog.DiscardHandler)})
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "reeve.db"), Sealer: sealer, Log: slog.New(slog.DiscardHandler), Beside: beside})
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +202,8 @@ func fill(ctx context.Context, dir string, n int, agents string) (key string, er
 			}
 			node := core.Node{ID: core.NodeID(fmt.Sprintf("node-%d", i)), AccountID: account.ID, AppID: app.ID, Cloud: "nspawn", CloudID: fmt.Sprintf("rv-%d", i),
 				Key: fmt.Sprintf("node-%d", i), Name: fmt.Sprintf("rv-%d", i), ImageID: "debian", SizeID: "m", Roles: []core.Role{core.RoleApp, core.RoleDB},
-				State: core.NodeRunning, Address: agents, AgentKey: make([]byte, 40), CreatedAt: at, SeenAt: time.Now()}
+				State: core.NodeRunning, AgentKey: make([]byte, 40), CreatedAt: at, SeenAt: time.Now()}
+			change(i, &node)
 			if err := tx.PutNode(&node); err != nil {
 				return err
 			}

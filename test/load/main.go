@@ -37,6 +37,7 @@ var measures = []measure{
 	{"agent", measureAgent},
 	{"nodes", measureNodes},
 	{"paas-list", measurePaasList},
+	{"fleet", measureFleet},
 	{"create", measureCreate},
 	{"list-growth", measureListGrowth},
 	{"apps-growth", measureAppsGrowth},
@@ -60,7 +61,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	keep := flags.String("write", "", "file to keep the table in")
-	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, create, list-growth, apps-growth, operations, push")
+	some := flags.String("only", "", "comma-separated measurements: envelope, rpc, agent, nodes, paas-list, fleet, create, list-growth, apps-growth, operations, push")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ func startCrowd(ctx context.Context, n int, list func(url, key string) ([]reques
 			l.stop()
 		}
 	}()
-	key, err := fill(ctx, dir, n, "") // nodes without an address are not watched: that has a cost of its own
+	// Nodes without an address are not watched, and their cloud is not asked for those without an id: that has costs of its own.
+	key, err := fill(ctx, dir, n, false, func(_ int, node *core.Node) { node.CloudID = "" })
 	if err != nil {
 		return l, fmt.Errorf("fill the database: %w", err)
 	}

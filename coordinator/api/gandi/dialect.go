@@ -162,7 +162,7 @@ func (d *Dialect) serve(w http.ResponseWriter, r *http.Request) {
 	c := &call{ctx: r.Context(), d: d, r: r, out: out}
 	out.BeginReply()
 	if err := c.do(request.Method, request.Params); err != nil {
-		out.Rewind(0)
+		out.Rewind(xmlrpc.Mark{})
 		f := faultOf(err)
 		out.Fault(f.number(), f.Error())
 	} else {
@@ -200,9 +200,9 @@ func (d *Dialect) read(w http.ResponseWriter, r *http.Request) (xmlrpc.Call, err
 func reply(w http.ResponseWriter, out *xmlrpc.Encoder) {
 	h := w.Header()
 	h.Set("Content-Type", "text/xml; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(out.Bytes())))
+	h.Set("Content-Length", strconv.Itoa(out.Len()))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(out.Bytes()) // whoever hung up does not want it
+	_, _ = out.WriteTo(w) // whoever hung up does not want it
 }
 
 func isXML(contentType string) bool {

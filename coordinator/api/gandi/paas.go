@@ -75,7 +75,7 @@ func (c *call) paasList() error {
 	if err := c.writePaasList(&q); err != nil {
 		return err
 	}
-	c.d.pages.put(key, version, locations, c.out.Bytes()[mark:])
+	c.d.pages.put(key, version, locations, c.out.Since(mark))
 	return nil
 }
 

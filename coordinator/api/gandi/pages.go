@@ -54,7 +54,7 @@ func (p *pages) get(key pageKey, version int64, locations []core.Location) ([]by
 	return found.xml, true
 }
 
-// put remembers a page, and forgets others when there are too many.
+// put remembers a page, which nobody changes any more, and forgets others when there are too many.
 func (p *pages) put(key pageKey, version int64, locations []core.Location, xml []byte) {
 	if len(xml) > maxPage {
 		return
@@ -71,7 +71,7 @@ func (p *pages) put(key pageKey, version int64, locations []core.Location, xml [
 		}
 		p.dropLocked(other)
 	}
-	p.known[key] = page{version, locations, slices.Clone(xml)}
+	p.known[key] = page{version, locations, xml}
 	p.bytes += len(xml)
 }
 

@@ -71,7 +71,7 @@ func (c *call) multicall() error {
 	for _, one := range calls {
 		mark := c.out.Mark()
 		c.out.BeginArray()
-		if err := c.innerCall(one, mark); err != nil {
+		if err := c.innerCall(one, c.out.Len()); err != nil {
 			c.out.Rewind(mark)
 			f := faultOf(err)
 			c.out.FaultStruct(f.number(), f.Error())

@@ -30,7 +30,8 @@ func (s *Store) Version(ctx context.Context) (int64, error) {
 		}
 	}
 	var n int64
-	if err := s.watch.stmt.QueryRowContext(ctx).Scan(&n); err != nil {
+	// Waiting for ctx to end meanwhile would cost more than the look.
+	if err := s.watch.stmt.QueryRowContext(context.WithoutCancel(ctx)).Scan(&n); err != nil {
 		_ = s.watch.conn.Close()
 		s.watch.conn = nil
 		return 0, core.Wrap(core.Unavailable, "", err, "the database does not answer")

@@ -44,7 +44,7 @@ func BenchmarkEncoder(b *testing.B) {
 		}
 		e.EndArray()
 		e.EndReply()
-		b.SetBytes(int64(len(e.Bytes())))
+		b.SetBytes(int64(e.Len()))
 		e.Free()
 	}
 }

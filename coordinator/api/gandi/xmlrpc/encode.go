@@ -2,6 +2,7 @@ package xmlrpc
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"strconv"
 	"sync"
@@ -21,9 +22,16 @@ const prologue = "<?xml version='1.0' encoding='UTF-8'?>\n"
 //
 // Take one with [NewEncoder] and give it back with Free.
 type Encoder struct {
-	buf []byte
+	buf    []byte
+	shared []piece
 	// NilAsString writes an empty string where a nil belongs, for clients that do not know nil.
 	NilAsString bool
+}
+
+// piece is text of somebody else that comes after so many bytes of the buffer.
+type piece struct {
+	at   int
+	text []byte
 }
 
 var encoders = sync.Pool{New: func() any { return &Encoder{buf: make([]byte, 0, 16<<10)} }}
@@ -36,21 +44,65 @@ func (e *Encoder) Free() {
 	if cap(e.buf) > 4<<20 {
 		return
 	}
-	e.buf, e.NilAsString = e.buf[:0], false
+	e.Rewind(Mark{})
+	e.NilAsString = false
 	encoders.Put(e)
 }
 
-// Bytes is what was written so far.
-func (e *Encoder) Bytes() []byte { return e.buf }
+// Len is the number of bytes written so far.
+func (e *Encoder) Len() int {
+	n := len(e.buf)
+	for _, p := range e.shared {
+		n += len(p.text)
+	}
+	return n
+}
 
-// Append writes values that an encoder wrote before.
-func (e *Encoder) Append(values []byte) { e.buf = append(e.buf, values...) }
+// WriteTo implements io.WriterTo. The encoder keeps what it wrote.
+func (e *Encoder) WriteTo(w io.Writer) (written int64, err error) {
+	from := 0
+	write := func(b []byte) {
+		if err == nil && len(b) > 0 {
+			var n int
+			n, err = w.Write(b)
+			written += int64(n)
+		}
+	}
+	for _, p := range e.shared {
+		write(e.buf[from:p.at])
+		write(p.text)
+		from = p.at
+	}
+	write(e.buf[from:])
+	return written, err
+}
+
+// Since is a copy of what was written after a mark.
+func (e *Encoder) Since(m Mark) []byte {
+	after := Encoder{buf: e.buf[m.buf:]}
+	for _, p := range e.shared[m.shared:] {
+		after.shared = append(after.shared, piece{p.at - m.buf, p.text})
+	}
+	var b bytes.Buffer
+	b.Grow(after.Len())
+	_, _ = after.WriteTo(&b) // a buffer takes everything
+	return b.Bytes()
+}
+
+// Append writes values that an encoder wrote before. They must not change until Free: nothing is copied.
+func (e *Encoder) Append(values []byte) { e.shared = append(e.shared, piece{len(e.buf), values}) }
+
+// Mark is a place in what an encoder writes. The zero Mark is its beginning.
+type Mark struct{ buf, shared int }
 
 // Mark and Rewind drop what was written since: a result that turns into a fault.
-func (e *Encoder) Mark() int { return len(e.buf) }
+func (e *Encoder) Mark() Mark { return Mark{len(e.buf), len(e.shared)} }
 
 // Rewind goes back to a mark.
-func (e *Encoder) Rewind(mark int) { e.buf = e.buf[:mark] }
+func (e *Encoder) Rewind(m Mark) {
+	clear(e.shared[m.shared:])
+	e.buf, e.shared = e.buf[:m.buf], e.shared[:m.shared]
+}
 
 // BeginReply opens a response with one result.
 func (e *Encoder) BeginReply() {

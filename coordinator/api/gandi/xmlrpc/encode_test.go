@@ -25,7 +25,7 @@ func reply(t *testing.T, write func(*xmlrpc.Encoder)) string {
 	e.BeginReply()
 	write(e)
 	e.EndReply()
-	return string(e.Bytes())
+	return string(e.Since(xmlrpc.Mark{}))
 }
 
 func TestEncoderWritesWhatEveryClientReads(t *testing.T) {
@@ -72,11 +72,11 @@ func TestNilAsString(t *testing.T) {
 	field("a").Time(e, time.Time{})
 	field("a").StringOrNil(e, "")
 	const empty = "<value><string></string></value>"
-	if got, want := string(e.Bytes()), empty+strings.Repeat("<member><name>a</name>"+empty+"</member>", 3); got != want {
+	if got, want := string(e.Since(xmlrpc.Mark{})), empty+strings.Repeat("<member><name>a</name>"+empty+"</member>", 3); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	e.Free()
-	if e := xmlrpc.NewEncoder(); e.NilAsString || len(e.Bytes()) != 0 {
+	if e := xmlrpc.NewEncoder(); e.NilAsString || e.Len() != 0 {
 		t.Error("got an encoder that remembers its last reply")
 	}
 }
@@ -85,7 +85,7 @@ func TestFaultsAreStructsOfCodeAndText(t *testing.T) {
 	e := xmlrpc.NewEncoder()
 	defer e.Free()
 	e.Fault(510150, "Error on object : OBJECT_ACCOUNT (CAUSE_NORIGHT) [<&>]")
-	_, err := xmlrpctest.Parse(e.Bytes())
+	_, err := xmlrpctest.Parse(e.Since(xmlrpc.Mark{}))
 	want := &xmlrpctest.Fault{Code: 510150, Text: "Error on object : OBJECT_ACCOUNT (CAUSE_NORIGHT) [<&>]"}
 	if diff := cmp.Diff(error(want), err); diff != "" {
 		t.Errorf("got a fault that differs (-want +got):\n%s", diff)
@@ -135,4 +135,35 @@ func carried(s string) string {
 		s = s[n:]
 	}
 	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(b.String())
+}
+
+func TestValuesOfBeforeStandWhereTheyWereAppended(t *testing.T) {
+	e := xmlrpc.NewEncoder()
+	defer e.Free()
+	e.Int(1)
+	start := e.Mark()
+	e.Append([]byte("<a/>"))
+	e.Int(2)
+	e.Append([]byte("<b/>"))
+	e.Append([]byte("<c/>"))
+	dropped := e.Mark()
+	e.Append([]byte("<d/>"))
+	e.Int(3)
+	e.Rewind(dropped)
+	const one, rest = "<value><int>1</int></value>", "<a/><value><int>2</int></value><b/><c/>"
+	kept := e.Since(start)
+	e.Rewind(start)
+	e.Append(kept)
+	if string(kept) != rest {
+		t.Errorf("since the mark: got %s, want %s", kept, rest)
+	}
+	var b strings.Builder
+	n, err := e.WriteTo(&b)
+	if b.String() != one+rest || n != int64(len(one+rest)) || err != nil || e.Len() != len(one+rest) {
+		t.Errorf("got %s (%d bytes of %d, %v), want %s", b.String(), n, e.Len(), err, one+rest)
+	}
+	e.Rewind(start)
+	if got := string(e.Since(xmlrpc.Mark{})); got != one {
+		t.Errorf("rewound: got %s, want %s", got, one)
+	}
 }
