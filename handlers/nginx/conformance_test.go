@@ -367,6 +367,13 @@ func TestConformanceTLS(t *testing.T) {
 		if n.tree() != before {
 			t.Error("a repeated call changed files")
 		}
+		n.write("proxies.include", "\n\n# by hand\n"+n.read("proxies.include"))
+		before = n.tree()
+		n.units.Calls()
+		n.ok("enable_ssl", `{"hostname": "s.test", "ssl_port": "%d", "ssl_certificate_id": "77"}`, tlsPort)
+		if calls := n.units.Calls(); n.tree() != before || len(calls) != 0 {
+			t.Errorf("a repeated call changed what lies between the proxies, and did %q", calls)
+		}
 		n.refuses("there is no certificate", "enable_ssl", `{"hostname": "s.test", "ssl_port": %d, "ssl_certificate_id": "80"}`, tlsPort)
 		n.refuses("serves plain HTTP", "enable_ssl", `{"hostname": "s.test", "ssl_port": %d, "ssl_certificate_id": "77"}`, redirectPort)
 		n.ok("enable_ssl", `{"hostname": "s.test", "ssl_port": %d, "ssl_certificate_id": 79}`, tlsPort)

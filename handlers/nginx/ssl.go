@@ -56,7 +56,9 @@ func (s *Service) EnableSSL(ctx context.Context, p agentapi.EnableSSLParams) (ha
 			out.block = append(out.block, n)
 		}
 		place()
-		proxies.items[at] = newItem(out)
+		if changed := newItem(out); changed.raw != newItem(server).raw { // else what stands there, blank lines and all, says the same
+			proxies.items[at] = changed
+		}
 		return nil
 	})
 }
