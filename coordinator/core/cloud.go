@@ -118,7 +118,10 @@ type CloudInfo struct {
 }
 
 // Image is what a node boots from.
-type Image struct{ ID, Name string }
+type Image struct {
+	ID, Name  string
+	Platforms []string // that its nodes run beside those that all images do
+}
 
 // Size is CPU, memory and disk of a node.
 type Size struct {

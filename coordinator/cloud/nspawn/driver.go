@@ -192,7 +192,7 @@ func (d *Driver) Images(context.Context) ([]core.Image, error) {
 	}
 	list := make([]core.Image, 0, len(images))
 	for _, i := range images {
-		list = append(list, core.Image{ID: i.ID, Name: i.Name})
+		list = append(list, core.Image{ID: i.ID, Name: i.Name, Platforms: i.Extras})
 	}
 	return list, nil
 }

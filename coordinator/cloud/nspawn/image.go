@@ -25,6 +25,8 @@ type Image struct {
 	ID     string   `json:"id"`
 	Name   string   `json:"name"`
 	Layers []string `json:"layers"` // directories, topmost first; the last is the base. Never changed once used
+	// Extras names what the image has beside what every one has, sorted.
+	Extras []string `json:"extras,omitempty"`
 }
 
 // ImageID is the id of the image that BuildImage makes unless told otherwise.
@@ -34,8 +36,10 @@ const ImageID = "debian-12-reeve"
 type ImageOptions struct {
 	// CacheDir is where images are kept, shared by every instance of this host. "" means DefaultImageCache.
 	CacheDir string
-	// ID and Name are what clients see. "" means ImageID and "Debian 12 with the Reeve agent".
+	// ID and Name are what clients see. "" means ImageID and "Debian 12 with the Reeve agent", followed by the names of the extras.
 	ID, Name string
+	// Extras are installed in a layer between the base and the agent.
+	Extras []Extra
 	// Mirror is a Debian mirror. "" means http://deb.debian.org/debian.
 	Mirror string
 	// AgentDeb is the agent's package. "" makes an image without an agent.
@@ -55,25 +59,38 @@ func DefaultImageCache() string {
 
 func (o ImageOptions) withDefaults() ImageOptions {
 	o.CacheDir = cmp.Or(o.CacheDir, DefaultImageCache())
-	o.ID = cmp.Or(o.ID, ImageID)
-	o.Name = cmp.Or(o.Name, "Debian 12 with the Reeve agent")
 	o.Mirror = cmp.Or(o.Mirror, "http://deb.debian.org/debian")
+	id, name := ImageID, "Debian 12 with the Reeve agent"
+	if names := o.extraNames(); len(names) > 0 {
+		id += "-" + strings.Join(names, "-")
+		name += " and " + strings.Join(names, ", ")
+	}
+	o.ID, o.Name = cmp.Or(o.ID, id), cmp.Or(o.Name, name)
 	return o
 }
 
-// Layout of the cache: <recipe hash>/rootfs, <recipe hash>/agent-<package hash>/root and <image id>.json, which says
-// what an image is made of at present.
+func (o ImageOptions) extraNames() []string {
+	var names []string
+	for _, e := range o.Extras {
+		names = append(names, e.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Layout of the cache: <recipe hash>/rootfs, <recipe hash>/agent-<package hash>/root, <recipe hash>/with-<hash of packages>/root
+// with <...>/agent-<package hash>/root beside it, and <image id>.json, which says what an image is made of at present.
 const (
 	dirRootfs = "rootfs"
 	dirLayer  = "root"
 )
 
 // BuildImage makes the node image, or finds that it is there. The base, a minute of work, is made once per recipe; the
-// layer with the agent once per package, in about a second. Builds at the same time wait for one another. A build that
-// was cut off leaves a temporary directory, which the next one removes.
+// layer of extras once per set of packages, the layer with the agent once per package, in about a second. Builds at the same
+// time wait for one another. A build that was cut off leaves a temporary directory, which the next one removes.
 //
 // Errors:  unsupported (mmdebstrap missing), unavailable (mirror, disk)
-// Effects: writes below the cache only; fetches Debian packages when the base is not there
+// Effects: writes below the cache only; fetches Debian packages when the base, or the layer of extras, is not there
 func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, error) {
 	o = o.withDefaults()
 	if progress == nil {
@@ -95,9 +112,16 @@ func BuildImage(ctx context.Context, o ImageOptions, progress Progress) (Image, 
 	if err := buildBase(ctx, home, recipe, lock, progress); err != nil {
 		return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "build the base image")
 	}
-	image := Image{ID: o.ID, Name: o.Name, Layers: []string{filepath.Join(home, dirRootfs)}}
+	image := Image{ID: o.ID, Name: o.Name, Layers: []string{filepath.Join(home, dirRootfs)}, Extras: o.extraNames()}
+	if len(o.Extras) > 0 {
+		var layer string
+		if home, layer, err = buildExtraLayer(ctx, home, o.Extras, lock, progress); err != nil {
+			return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "install %s into the image", strings.Join(image.Extras, ", "))
+		}
+		image.Layers = slices.Insert(image.Layers, 0, layer)
+	}
 	if o.AgentDeb != "" {
-		layer, err := buildAgentLayer(ctx, home, o.AgentDeb, progress)
+		layer, err := buildAgentLayer(ctx, home, image.Layers, o.AgentDeb, progress)
 		if err != nil {
 			return Image{}, core.Wrap(core.Unavailable, core.ObjImage, err, "install the agent into the image")
 		}

@@ -90,6 +90,34 @@ func TestTheAgentIsALayerOnTheBase(t *testing.T) {
 		}
 		wg.Wait()
 	})
+	t.Run("an extra is a layer between both, and the base is shared", func(t *testing.T) {
+		with := o
+		with.Extras = []nspawn.Extra{{Name: "probe", Packages: []string{"tree"}}}
+		got, err := nspawn.BuildImage(t.Context(), with, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(filepath.Dir(got.Layers[0])) })
+		if len(got.Layers) != 3 || got.Layers[2] != image.Layers[1] || strings.Join(got.Extras, " ") != "probe" {
+			t.Fatalf("got %+v, want a layer more than %v", got, image.Layers)
+		}
+		for what, want := range map[string]bool{"usr/bin/tree": true, "usr/bin/probe": false, "etc/resolv.conf": false, "usr/sbin/policy-rc.d": false} {
+			if _, err := os.Stat(filepath.Join(got.Layers[1], what)); (err == nil) != want {
+				t.Errorf("%s in the layer: got %v, want %v", what, err, want)
+			}
+		}
+		status, err := os.ReadFile(filepath.Join(got.Layers[0], "var/lib/dpkg/status"))
+		if err != nil || !strings.Contains(string(status), "Package: tree\n") || !strings.Contains(string(status), "Package: probe-agent\n") {
+			t.Errorf("dpkg on the image knows not of both: %v", err)
+		}
+		with.Extras[0].Packages = []string{"no-such-package"}
+		if _, err := nspawn.BuildImage(t.Context(), with, nil); core.KindOf(err) != core.Unavailable || !strings.Contains(err.Error(), "Unable to locate package no-such-package") {
+			t.Errorf("got %v, want apt's own words", err)
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(got.Layers[0]))), "with.new")); !os.IsNotExist(err) {
+			t.Errorf("the unfinished layer is still there: %v", err)
+		}
+	})
 	t.Run("a package that does not install fails with its own words and leaves nothing", func(t *testing.T) {
 		bad := filepath.Join(t.TempDir(), "bad.deb")
 		if err := os.WriteFile(bad, []byte("no package"), 0o600); err != nil {

@@ -135,7 +135,7 @@ func (r recipe) bootstrap(ctx context.Context, target string, lock *os.File, pro
 	cmd.ExtraFiles = []*os.File{lock} // if we are killed, the cache stays locked until mmdebstrap has ended too
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	return runFollowed(cmd, newAptFollower(progress).line)
+	return runFollowed(cmd, newAptFollower("base", progress).line)
 }
 
 // runFollowed runs a command, gives every line of its output to line, and on failure returns the last ones.
@@ -171,9 +171,9 @@ type aptFollower struct {
 
 var newlyInstalled = regexp.MustCompile(`^\d+ upgraded, (\d+) newly installed`)
 
-func newAptFollower(p Progress) *aptFollower {
-	p("base", 0, 0, "start")
-	return &aptFollower{progress: p, stage: "base"}
+func newAptFollower(stage string, p Progress) *aptFollower {
+	p(stage, 0, 0, "start")
+	return &aptFollower{progress: p, stage: stage}
 }
 
 func (f *aptFollower) line(text string) {

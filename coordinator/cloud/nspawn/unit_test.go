@@ -377,7 +377,7 @@ func TestBuildProgressIsCountedPerPackage(t *testing.T) {
 		Detail      string
 	}
 	var got []step
-	f := newAptFollower(func(_ string, done, total int, detail string) { got = append(got, step{done, total, detail}) })
+	f := newAptFollower("base", func(_ string, done, total int, detail string) { got = append(got, step{done, total, detail}) })
 	for _, line := range []string{
 		"I: downloading packages with apt...",
 		"0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
