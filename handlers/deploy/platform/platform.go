@@ -7,7 +7,7 @@
 // A build is a script that runs as the app's user in the directory of the source, with the folder's files in $REEVE_PLATFORM
 // and a directory that is kept for the next build in $REEVE_CACHE. What it prints is shown to who deploys, and a code other
 // than zero fails the deploy. What it leaves in the directory is the release. How a release is started that has no Procfile
-// it writes to .reeve/procfile.
+// it writes to .reeve/procfile. A process whose unit's memory is limited finds the limit, in MiB, in $REEVE_MEMORY_MB.
 package platform
 
 import (
@@ -40,6 +40,9 @@ type Platform struct {
 	Reload bool                       `yaml:"reload"`
 	Path   []string                   `yaml:"path"` // directories of a release with programs, before the host's
 	Env    map[string]agentapi.Secret `yaml:"env"`  // what processes find unless the app's owner sets it otherwise
+	// Packages are what Debian calls that which the platform needs of its hosts, when not every host has it.
+	Packages []string `yaml:"packages"`
+	MemoryMB int      `yaml:"memory_mb"` // a unit with less does not start; 0 when any will do
 
 	name string
 }
@@ -70,6 +73,11 @@ func mustAll() map[string]Platform {
 
 // Names lists all platforms, sorted.
 func Names() []string { return slices.Sorted(maps.Keys(all)) }
+
+// Optional lists, sorted, the platforms that not every host runs.
+func Optional() []string {
+	return slices.DeleteFunc(Names(), func(name string) bool { return len(all[name].Packages) == 0 })
+}
 
 // Get finds a platform.
 func Get(name string) (p Platform, known bool) {
