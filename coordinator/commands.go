@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/reeve-paas/reeve/coordinator/cloud/nspawn"
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 )
 
 func randomBytes(n int) []byte {
@@ -184,12 +186,22 @@ func (a *app) nodeCallCommand() *cobra.Command {
 func (a *app) imageCommand() *cobra.Command {
 	image := &cobra.Command{Use: "image", Short: "node images"}
 	var baseOnly bool
+	var with []string
+	optional := strings.Join(platform.Optional(), ", ")
 	build := &cobra.Command{
-		Use: "build", Short: "build the node image of the nspawn cloud", Args: cobra.NoArgs,
+		Use: "build [--with PLATFORM]...", Short: "build the node image of the nspawn cloud", Args: cobra.NoArgs,
 		Long: `Build the image that nodes of the nspawn cloud boot from: a Debian with the servers apps need, and the agent.
-What is there already is used again, so a second call takes moments.`,
+What is there already is used again, so a second call takes moments.
+
+With --with a second image is built too, which has the platforms named besides. Nodes for apps and services of these platforms
+boot from it, all others from the first; until it is there, the platforms are not offered. They are: ` + optional + `.
+Name them again when the agent was upgraded.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.config()
+			if err != nil {
+				return err
+			}
+			extras, err := imageExtras(with)
 			if err != nil {
 				return err
 			}
@@ -200,18 +212,40 @@ What is there already is used again, so a second call takes moments.`,
 				return errors.New("no agent package found; name one with --agent-package")
 			}
 			bar := newProgress(a.stderr)
-			image, err := nspawn.BuildImage(cmd.Context(), nspawn.ImageOptions{CacheDir: cfg.ImageCache, AgentDeb: deb}, bar.update)
-			bar.end()
-			if err != nil {
-				return err
+			images := []nspawn.ImageOptions{{CacheDir: cfg.ImageCache, AgentDeb: deb}}
+			if len(extras) > 0 {
+				images = append(images, nspawn.ImageOptions{CacheDir: cfg.ImageCache, AgentDeb: deb, Extras: extras})
 			}
-			_, err = fmt.Fprintln(a.stdout, image.ID)
-			return err
+			for _, o := range images {
+				image, err := nspawn.BuildImage(cmd.Context(), o, bar.update)
+				bar.end()
+				if err != nil {
+					return err
+				}
+				if _, err := fmt.Fprintln(a.stdout, image.ID); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
+	build.Flags().StringSliceVar(&with, "with", nil, "build an image with this platform, too: "+optional)
 	build.Flags().BoolVar(&baseOnly, "base-only", false, "build only what the agent is put on top of")
 	image.AddCommand(build)
 	return image
+}
+
+// imageExtras is what an image needs to have platforms.
+func imageExtras(names []string) ([]nspawn.Extra, error) {
+	var extras []nspawn.Extra
+	for _, name := range names {
+		if !slices.Contains(platform.Optional(), name) {
+			return nil, fmt.Errorf("--with: %q is none of %s", name, strings.Join(platform.Optional(), ", "))
+		}
+		p, _ := platform.Get(name)
+		extras = append(extras, nspawn.Extra{Name: name, Packages: p.Packages})
+	}
+	return extras, nil
 }
 
 // teardownCommand is for demos and tests: an operator deletes apps and nodes through an API.

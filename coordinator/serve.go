@@ -156,7 +156,7 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 	}
 	c.broker = broker.New(broker.Options{})
 	c.core = core.New(core.Options{
-		Broker: c.broker, AppDomain: cfg.AppDomain, PlatformNames: platform.Names(), RouteAuthority: c.routesCA,
+		Broker: c.broker, AppDomain: cfg.AppDomain, PlatformNames: platform.Names(), PlatformNeeds: platformNeeds(), RouteAuthority: c.routesCA,
 		Files: c.files, PoolNodes: cfg.PoolNodes, PoolSize: cfg.PoolSize,
 		Store: b.store, Clouds: clouds, Agents: b.agents, Log: log,
 		Prover:   &auth.Prover{Resolver: cfg.Resolver, Log: log},
@@ -184,6 +184,17 @@ func newCoordinator(ctx context.Context, cfg Config, log *slog.Logger) (_ *coord
 		return nil, err
 	}
 	return c, c.listen(registry)
+}
+
+// platformNeeds are what the agents' platforms ask of their nodes.
+func platformNeeds() map[string]core.PlatformNeeds {
+	needs := map[string]core.PlatformNeeds{}
+	for _, name := range platform.Names() {
+		if p, _ := platform.Get(name); len(p.Packages) > 0 || p.MemoryMB > 0 {
+			needs[name] = core.PlatformNeeds{Image: len(p.Packages) > 0, MemoryMB: p.MemoryMB}
+		}
+	}
+	return needs
 }
 
 // hashLogin makes the crypt(3) form of a password for a login on a node. Of a longer password crypt(3), too, looks at the

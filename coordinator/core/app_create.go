@@ -163,11 +163,8 @@ func (c *Core) planApp(ctx context.Context, p Principal, spec AppSpec) (plan, []
 	if err != nil {
 		return pl, nil, err
 	}
-	if len(images) == 0 {
-		return pl, nil, Errorf(Unavailable, ObjImage, "there is no node image yet; build one with: reeve-coordinator image build")
-	}
-	pl.image = images[0]
-	return pl, nil, nil
+	pl.image, err = c.imageFor(images, pl.kind.Platform)
+	return pl, nil, err
 }
 
 func printable(s string) bool {

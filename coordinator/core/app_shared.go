@@ -24,6 +24,9 @@ const (
 	EnvServices = "TSURU_SERVICES"
 )
 
+// EnvMemory is the memory of a unit in MiB, where it is limited: not every runtime can find out by itself.
+const EnvMemory = "REEVE_MEMORY_MB"
+
 var appPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 
 // SharedAppSpec asks for an app that shares nodes with others.
@@ -35,9 +38,6 @@ type SharedAppSpec struct {
 	SwapMB    int    // likewise
 	API       string // base URL under which programs of the app reach us
 }
-
-// Platforms lists, sorted, what shared apps can be made of.
-func (c *Core) Platforms() []string { return slices.Clone(c.PlatformNames) }
 
 // appDomain is the zone that the generated names of apps are in.
 func (c *Core) appDomain() string {
@@ -68,12 +68,13 @@ func (c *Core) CreateSharedApp(ctx context.Context, p Principal, spec SharedAppS
 	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Name: spec.Name, Platform: spec.Platform, Cloud: c.AppCloud,
 		State: AppRunning, Placement: PlacementShared, MemoryMB: spec.MemoryMB, SwapMB: spec.SwapMB, StartsAt: now, CreatedAt: now}
 	token := randomHex(20)
+	platforms := c.Platforms(ctx)
 	err := c.change(ctx, p, "app.create", string(app.ID), func(tx Tx) error {
 		app.Num, app.Routes, app.Teams = 0, nil, nil // Update may run this again
 		if spec.MemoryMB < 0 || spec.SwapMB < 0 || spec.MemoryMB > maxUnitMB || spec.SwapMB > maxUnitMB {
 			return Errorf(Quota, ObjUnit, "a unit has at most %d MB of memory and of swap", maxUnitMB)
 		}
-		owner, teams, err := c.ownerOf(tx, p, spec)
+		owner, teams, err := c.ownerOf(tx, p, spec, platforms)
 		if err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (c *Core) CreateSharedApp(ctx context.Context, p Principal, spec SharedAppS
 }
 
 // ownerOf checks team and platform, in the order in which clients of the original see their mistakes.
-func (c *Core) ownerOf(tx Tx, p Principal, spec SharedAppSpec) (string, []Team, error) {
+func (c *Core) ownerOf(tx Tx, p Principal, spec SharedAppSpec, platforms []string) (string, []Team, error) {
 	teams, err := tx.Teams(p.Account.ID)
 	if err != nil {
 		return "", nil, err
@@ -127,14 +128,17 @@ func (c *Core) ownerOf(tx Tx, p Principal, spec SharedAppSpec) (string, []Team, 
 		_, _, err := ownerTeam(tx, p, "")
 		return "", nil, err
 	}
-	if !slices.Contains(c.Platforms(), spec.Platform) {
+	if !slices.Contains(platforms, spec.Platform) {
 		return "", nil, Errorf(Invalid, ObjApp, "Invalid platform")
+	}
+	if least := c.PlatformNeeds[spec.Platform].MemoryMB; spec.MemoryMB > 0 && spec.MemoryMB < least {
+		return "", nil, Errorf(Invalid, ObjApp, "a unit of platform %s needs %d MB of memory, not %d", spec.Platform, least, spec.MemoryMB)
 	}
 	return ownerTeam(tx, p, spec.TeamOwner)
 }
 
 func (c *Core) checkSharedName(tx Tx, p Principal, name string) error {
-	if !appPattern.MatchString(name) || name == "tsr" || slices.Contains(c.Platforms(), name) {
+	if !appPattern.MatchString(name) || name == "tsr" || slices.Contains(c.PlatformNames, name) {
 		return Errorf(Invalid, ObjApp, "Invalid app name, your app should have at most 63 characters, containing only lower case letters, numbers or dashes, starting with a letter. Names of platforms are taken.")
 	}
 	q, err := c.accountQuota(tx, p.Account.ID)

@@ -28,17 +28,23 @@ func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
 	if err := c.makeApp(ctx, agent, app); err != nil {
 		return err
 	}
+	_, err = c.build(ctx, run, app, rel, node, agent)
+	return err
+}
+
+// build builds a release on a node that has the app, and notes the result.
+func (c *Core) build(ctx context.Context, run *operation.Run, app App, rel Release, node Node, agent Agent) (Release, error) {
 	source, err := c.Files.Lend(node, rel.Source)
 	if err != nil {
-		return err
+		return rel, err
 	}
 	target, err := c.Files.Accept(node, buildName(app, rel))
 	if err != nil {
-		return err
+		return rel, err
 	}
 	env, err := c.unitEnv(ctx, app)
 	if err != nil {
-		return err
+		return rel, err
 	}
 	c.say(ctx, run, app.ID, fmt.Sprintf("---- Building release %d ----", rel.Number))
 	build, err := agent.BuildRelease(ctx, agentapi.BuildReleaseParams{App: appName(app), Release: rel.Number, Source: source, Target: target, Env: env},
@@ -56,12 +62,12 @@ func (c *Core) buildRelease(ctx context.Context, run *operation.Run) error {
 	}
 	if err != nil {
 		if err = buildFailure(err); !operation.Temporary(err) {
-			return errors.Join(err, c.logApp(ctx, app.ID, PublicError("", err)))
+			return rel, errors.Join(err, c.logApp(ctx, app.ID, PublicError("", err)))
 		}
-		return err
+		return rel, err
 	}
 	rel.State, rel.Artifact, rel.SizeBytes, rel.Manifest = ReleaseBuilt, build.SHA256, build.SizeBytes, build.Manifest
-	return c.Store.Update(ctx, func(tx Tx) error { return tx.PutRelease(&rel) })
+	return rel, c.Store.Update(ctx, func(tx Tx) error { return tx.PutRelease(&rel) })
 }
 
 func buildFailure(err error) error {
@@ -77,12 +83,16 @@ func buildName(app App, rel Release) string { return fmt.Sprintf("%s-%d", app.ID
 // builder is the node that builds: the one with fewest units.
 func (c *Core) builder(ctx context.Context, app App) (Node, Agent, error) {
 	if app.Shared() {
-		if err := c.EnsurePool(ctx); err != nil {
+		if err := c.EnsurePool(ctx, app.Platform); err != nil {
 			return Node{}, nil, err
 		}
 	}
+	able, err := c.poolRuns(ctx, app.Platform)
+	if err != nil {
+		return Node{}, nil, err
+	}
 	node, err := view(ctx, c.Store, func(r Reader) (Node, error) {
-		nodes, units, err := c.nodesForUnits(r, app)
+		nodes, units, err := c.nodesForUnits(r, app, able)
 		if err == nil && len(nodes) == 0 {
 			err = operation.RetryAfter(250*time.Millisecond, "no node for builds is up yet")
 		}

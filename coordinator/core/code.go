@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
@@ -166,12 +167,14 @@ func (c *Core) putCode(ctx context.Context, agent Agent, s Service, n Node, v Co
 //
 // Errors: not_found, busy (it is the active one)
 func (c *Core) DeleteCode(ctx context.Context, p Principal, num, version int64) error {
+	var app AppID
 	var file string
 	err := c.Store.Update(ctx, func(tx Tx) error {
 		s, err := ownService(tx, p, num)
 		if err != nil {
 			return err
 		}
+		app = s.AppID
 		v, err := tx.CodeVersion(s.AppID, version)
 		if err != nil {
 			return err
@@ -186,12 +189,36 @@ func (c *Core) DeleteCode(ctx context.Context, p Principal, num, version int64) 
 		return tx.Audit(c.auditRecord(p, "service.delete_code", string(s.AppID), "", "accepted"))
 	})
 	if err == nil {
-		err = c.dropUnused(ctx, file)
+		err = c.dropCodeFiles(ctx, app, file)
 	}
 	if err != nil {
 		c.refused(ctx, p, "service.delete_code", "", err)
 	}
 	return err
+}
+
+// dropCodeFiles deletes what is kept of a code version that is gone: its archive, and what was built of it.
+func (c *Core) dropCodeFiles(ctx context.Context, app AppID, file string) error {
+	var releases []Release
+	err := c.Store.View(ctx, func(r Reader) error {
+		versions, err := r.CodeVersions(app)
+		if err != nil || slices.ContainsFunc(versions, func(v CodeVersion) bool { return v.File == file }) {
+			return err
+		}
+		releases, err = r.Releases(app)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, rel := range releases {
+		if rel.Source == file && file != "" {
+			if err := c.dropFiles(ctx, app, rel.Number); err != nil {
+				return err
+			}
+		}
+	}
+	return c.dropUnused(ctx, file)
 }
 
 // dropCode forgets all code versions of an app.

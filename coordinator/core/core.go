@@ -38,6 +38,7 @@ type Options struct {
 	AppCloud        string // cloud that apps run on; "" means "default"
 	Types           []AppType
 	PlatformNames   []string                              // what shared apps can be made of, sorted
+	PlatformNeeds   map[string]PlatformNeeds              // of those that do not run on every node, in any unit
 	HostedZones     []string                              // names in these zones need no proof of ownership
 	OwnershipSecret []byte                                // 32 bytes; makes the values that prove ownership
 	MaxApps         int                                   // per account, unless it has a limit of its own; 0 means no limit

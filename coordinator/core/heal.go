@@ -68,7 +68,7 @@ func (c *Core) healPool(ctx context.Context) error {
 	if err != nil || len(nodes) == 0 {
 		return err
 	}
-	return c.EnsurePool(ctx)
+	return c.EnsurePool(ctx, "")
 }
 
 // healUnits compares every host that runs units with what is wanted of it: states are noted, what nobody wants is stopped,
@@ -249,7 +249,11 @@ func (c *Core) replaceLost(ctx context.Context) error {
 		if !app.lostUnits() {
 			continue
 		}
-		err := c.Store.Update(ctx, func(tx Tx) error {
+		able, err := c.poolRuns(ctx, app.Platform)
+		if err != nil {
+			return err
+		}
+		err = c.Store.Update(ctx, func(tx Tx) error {
 			app, err := tx.App(app.ID)
 			if err != nil {
 				return ignoreNotFound(err)
@@ -257,7 +261,7 @@ func (c *Core) replaceLost(ctx context.Context) error {
 			if !app.lostUnits() || unitsChangeable(tx, app) != nil {
 				return nil
 			}
-			if nodes, _, err := c.nodesForUnits(tx, app); err != nil || len(nodes) == 0 && !app.Shared() {
+			if nodes, _, err := c.nodesForUnits(tx, app, able); err != nil || len(nodes) == 0 && !app.Shared() {
 				return err // its own node brings them back with it
 			}
 			ops, err := tx.Operations(OperationFilter{Subject: string(app.ID)})

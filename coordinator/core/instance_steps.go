@@ -83,7 +83,7 @@ func (c *Core) databaseNode(ctx context.Context, i *ServiceInstance) (Node, erro
 	if i.NodeID != "" {
 		return c.node(ctx, i.NodeID)
 	}
-	if err := c.EnsurePool(ctx); err != nil {
+	if err := c.EnsurePool(ctx, ""); err != nil {
 		return Node{}, err
 	}
 	var node Node

@@ -14,12 +14,9 @@ const OpPoolCreate = "pool.create"
 // poolSubject is the subject of all operations on the pool of a cloud.
 func poolSubject(cloud string) string { return "pool/" + cloud }
 
-// poolMemoryMB is what a node of the pool has at least, when sizes tell.
-const poolMemoryMB = 1024
-
-// EnsurePool makes sure that there are nodes for apps that share them, or on their way. It is called when such an app is
-// there; nodes that failed are replaced.
-func (c *Core) EnsurePool(ctx context.Context) error {
+// EnsurePool makes sure that there are nodes for apps of a platform that share them, or on their way; "" is none in particular. It
+// is called when such an app is there; nodes that failed are replaced.
+func (c *Core) EnsurePool(ctx context.Context, platform string) error {
 	cloud, err := c.appCloud()
 	if err != nil {
 		return err
@@ -31,8 +28,13 @@ func (c *Core) EnsurePool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(images) == 0 {
-		return Errorf(Unavailable, ObjImage, "there is no node image yet; build one with: reeve-coordinator image build")
+	image, err := c.imageFor(images, platform)
+	if err != nil {
+		return err
+	}
+	able, err := c.poolRuns(ctx, platform)
+	if err != nil {
+		return err
 	}
 	size, err := c.poolSize(ctx, cloud)
 	if err != nil {
@@ -44,7 +46,7 @@ func (c *Core) EnsurePool(ctx context.Context) error {
 			return err
 		}
 		nodes = slices.DeleteFunc(nodes, func(n Node) bool {
-			return n.State == NodeFailed || n.State == NodeStopping || n.State == NodeGone || n.State == NodeUnreachable
+			return n.State == NodeFailed || n.State == NodeStopping || n.State == NodeGone || n.State == NodeUnreachable || !able(n)
 		})
 		ops, err := tx.Operations(OperationFilter{Subject: poolSubject(c.AppCloud)})
 		if err != nil {
@@ -54,7 +56,7 @@ func (c *Core) EnsurePool(ctx context.Context) error {
 			return nil
 		}
 		for range c.PoolNodes - len(nodes) {
-			if err := c.enqueuePoolNode(tx, images[0].ID, size); err != nil {
+			if err := c.enqueuePoolNode(tx, image.ID, size); err != nil {
 				return err
 			}
 		}
@@ -98,8 +100,5 @@ func (c *Core) poolSize(ctx context.Context, cloud Cloud) (string, error) {
 	if len(sizes) == 0 {
 		return "", Errorf(Unavailable, ObjSize, "the cloud of apps lists no size")
 	}
-	if i := slices.IndexFunc(sizes, func(s Size) bool { return s.MemoryMB >= poolMemoryMB }); i >= 0 {
-		return sizes[i].ID, nil
-	}
-	return sizes[len(sizes)-1].ID, nil
+	return roomy(sizes).ID, nil
 }

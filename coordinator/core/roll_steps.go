@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -117,9 +118,13 @@ func (c *Core) placeUnits(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	if app.Shared() {
-		if err := c.EnsurePool(ctx); err != nil {
+		if err := c.EnsurePool(ctx, app.Platform); err != nil {
 			return err
 		}
+	}
+	able, err := c.poolRuns(ctx, app.Platform)
+	if err != nil {
+		return err
 	}
 	var wait error
 	err = c.Store.Update(ctx, func(tx Tx) error {
@@ -143,7 +148,7 @@ func (c *Core) placeUnits(ctx context.Context, run *operation.Run) error {
 		if missing == 0 {
 			return nil
 		}
-		nodes, there, err := c.nodesForUnits(tx, app)
+		nodes, there, err := c.nodesForUnits(tx, app, able)
 		if err != nil {
 			return err
 		}
@@ -355,6 +360,10 @@ func (c *Core) makeApp(ctx context.Context, agent Agent, app App) error {
 	if !app.Shared() {
 		return nil
 	}
+	return c.createAppOn(ctx, agent, app)
+}
+
+func (c *Core) createAppOn(ctx context.Context, agent Agent, app App) error {
 	_, err := agent.CreateApp(ctx, agentapi.CreateAppParams{App: appName(app), Platform: app.Platform, Base: appsBase})
 	return classified(err, Internal, ObjApp, "make the app on its node")
 }
@@ -365,6 +374,9 @@ func (c *Core) unitEnv(ctx context.Context, app App) (map[string]agentapi.Secret
 	env := make(map[string]agentapi.Secret, len(vars))
 	for _, v := range vars {
 		env[v.Name] = agentapi.Secret(v.Value)
+	}
+	if app.MemoryMB > 0 {
+		env[EnvMemory] = agentapi.Secret(strconv.Itoa(app.MemoryMB))
 	}
 	return env, err
 }

@@ -166,6 +166,11 @@ func unitsChangeable(r Reader, app App) error {
 	if app.hasVHosts() && app.State != AppDeleting {
 		return Errorf(Unsupported, ObjApp, "%s runs in the web server of its node, not as units", app.Platform)
 	}
+	if _, err := r.ManagedService(app.ID); err == nil {
+		return Errorf(Unsupported, ObjApp, "%s is a service; its manager changes what runs on its nodes", app.Name)
+	} else if !isNotFound(err) {
+		return err
+	}
 	return undisturbed(r, app)
 }
 
@@ -294,14 +299,15 @@ func (c *Core) roomForUnits(r Reader, app App, by int) error {
 	return err
 }
 
-// nodesForUnits are where new units of an app may run, those with most room first.
-func (c *Core) nodesForUnits(r Reader, app App) ([]Node, map[NodeID][]AppUnit, error) {
+// nodesForUnits are where new units of an app may run, those with most room first. able is what poolRuns says of its platform.
+func (c *Core) nodesForUnits(r Reader, app App, able func(Node) bool) ([]Node, map[NodeID][]AppUnit, error) {
 	nodes := app.Nodes
 	if app.Shared() {
 		var err error
 		if nodes, err = r.Nodes(NodeFilter{Cloud: app.Cloud, Role: RolePool}); err != nil {
 			return nil, nil, err
 		}
+		nodes = slices.DeleteFunc(nodes, func(n Node) bool { return !able(n) })
 	}
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool {
 		return n.State != NodeRunning || n.Address == "" || !n.Has(RoleApp) || c.healer.misses(n.ID)

@@ -237,7 +237,7 @@ type NodeScripts struct {
 //
 // Errors: not_found, busy (only in RUNNING), unsupported (the type runs no scripts), unavailable
 func (c *Core) Scripts(ctx context.Context, p Principal, num int64) (Service, []NodeScripts, error) {
-	s, err := c.scriptService(ctx, p, num)
+	s, err := c.runningService(ctx, p, num, Service.runsScripts)
 	if err != nil {
 		return s, nil, err
 	}
@@ -256,17 +256,20 @@ func (c *Core) Scripts(ctx context.Context, p Principal, num int64) (Service, []
 	return s, all, nil
 }
 
-// ScriptLog is what the scripts of a service printed on one of its nodes, as text.
+// NodeLog is what the scripts or the units of a service printed on one of its nodes, as text.
 //
-// Errors: not_found (service, node), busy (only in RUNNING), unsupported (the type runs no scripts), unavailable
-func (c *Core) ScriptLog(ctx context.Context, p Principal, num int64, node NodeID) (string, error) {
-	s, err := c.scriptService(ctx, p, num)
+// Errors: not_found (service, node), busy (only in RUNNING), unsupported (the type runs neither), unavailable
+func (c *Core) NodeLog(ctx context.Context, p Principal, num int64, node NodeID) (string, error) {
+	s, err := c.runningService(ctx, p, num, func(s Service) bool { return s.runsScripts() || s.runsUnits() })
 	if err != nil {
 		return "", err
 	}
 	i := slices.IndexFunc(s.App.Nodes, func(n Node) bool { return n.ID == node })
 	if i < 0 {
 		return "", Errorf(NotFound, ObjNode, "the service has no such node")
+	}
+	if s.runsUnits() {
+		return c.unitsLog(ctx, s, s.App.Nodes[i])
 	}
 	agent, err := c.Agents.Agent(s.App.Nodes[i])
 	if err != nil {
@@ -279,11 +282,12 @@ func (c *Core) ScriptLog(ctx context.Context, p Principal, num int64, node NodeI
 	return strings.Join(append(log.Lines, ""), "\n"), nil
 }
 
-func (c *Core) scriptService(ctx context.Context, p Principal, num int64) (Service, error) {
+// runningService is a service in RUNNING, of a kind that runs something of its own on its nodes.
+func (c *Core) runningService(ctx context.Context, p Principal, num int64, kind func(Service) bool) (Service, error) {
 	s, err := c.Service(ctx, p, num)
 	switch {
 	case err != nil:
-	case !s.runsScripts():
+	case !kind(s):
 		err = Errorf(Unsupported, ObjService, "ERROR: this service runs no scripts")
 	case s.State != ServiceRunning:
 		err = Errorf(Busy, ObjService, "ERROR: the service is in state %s", s.State)

@@ -74,6 +74,7 @@ type ServiceKind struct {
 func DefaultServiceKinds() []ServiceKind {
 	return []ServiceKind{
 		{Types: []string{"php"}, Platform: "php", Scales: true, Site: true, Roles: []Role{RoleApp}},
+		{Types: []string{"java"}, Platform: platformJava, Scales: true, Site: true, Roles: []Role{RoleApp}},
 		{Types: []string{"generic"}, Platform: platformScripts, Scales: true, Roles: []Role{RoleApp}},
 		{Types: []string{"mysql", "galera"}, Engine: "mysql", Roles: []Role{RoleDB}},
 	}
@@ -88,8 +89,7 @@ func (c *Core) serviceKind(name string) (ServiceKind, bool) {
 	return ServiceKind{}, false
 }
 
-// ServiceTypes lists the types that can be started now: without a cloud that runs our agent, or an image for it, there are
-// none.
+// ServiceTypes lists the types that can be started now: those for which there is an image, of a cloud that runs our agent.
 func (c *Core) ServiceTypes(ctx context.Context) ([]string, error) {
 	types := []string{}
 	cloud, err := c.appCloud()
@@ -100,11 +100,10 @@ func (c *Core) ServiceTypes(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return types, err
 	}
-	if len(images) == 0 {
-		return types, nil
-	}
 	for _, k := range c.ServiceKinds {
-		types = append(types, k.Types...)
+		if _, found := c.imageWith(images, k.Platform); found {
+			types = append(types, k.Types...)
+		}
 	}
 	return types, nil
 }
@@ -314,11 +313,20 @@ func (c *Core) createService(ctx context.Context, p Principal, spec ServiceSpec)
 	if err != nil {
 		return Service{}, err
 	}
-	if len(images) == 0 || len(sizes) == 0 {
-		return Service{}, Errorf(Unavailable, ObjImage, "there is no node image yet; build one with: reeve-coordinator image build")
+	if len(sizes) == 0 {
+		return Service{}, Errorf(Unavailable, ObjSize, "the cloud lists no size")
+	}
+	image, err := c.imageFor(images, kind.Platform)
+	if err != nil {
+		return Service{}, err
+	}
+	size, unitMB := sizes[0], 0
+	if c.PlatformNeeds[kind.Platform].MemoryMB > 0 {
+		size = roomy(sizes)
+		unitMB = serviceUnitMB(size)
 	}
 	now := c.now()
-	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Platform: kind.Platform, Engine: kind.Engine, SizeID: sizes[0].ID,
+	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Platform: kind.Platform, Engine: kind.Engine, SizeID: size.ID, MemoryMB: unitMB,
 		Cloud: cloudName, State: AppCreating, BaseDiskGB: baseDiskGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), MaxMonths), CreatedAt: now}
 	if locations, err := cloud.Locations(ctx); err == nil && len(locations) > 0 {
 		app.LocationID = locations[0].ID
@@ -341,7 +349,7 @@ func (c *Core) createService(ctx context.Context, p Principal, spec ServiceSpec)
 		if err := tx.PutApp(&app); err != nil {
 			return err
 		}
-		node := c.newNode(p.Account.ID, cloudName, images[0].ID, app.SizeID, kind.Roles...)
+		node := c.newNode(p.Account.ID, cloudName, image.ID, app.SizeID, kind.Roles...)
 		node.AppID = app.ID
 		if err := tx.PutNode(&node); err != nil {
 			return err

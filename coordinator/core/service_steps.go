@@ -47,7 +47,7 @@ func (c *Core) serviceOperations() []operation.Definition {
 		{Kind: OpServiceGrow, Steps: []operation.Step{{Name: "claim", Do: nothing, Undo: c.takeNodesBack}}},
 		{Kind: OpServiceConfigure, Steps: []operation.Step{{Name: "claim", Do: nothing, Undo: c.goBack}}},
 		{Kind: OpServiceDeploy, Steps: []operation.Step{
-			{Name: "deploy", Do: c.deployService, Timeout: 5 * time.Minute},
+			{Name: "deploy", Do: c.deployService, Timeout: 10 * time.Minute},
 			{Name: "notify", Do: c.notifyScripts, Timeout: 2 * time.Minute},
 			{Name: "publish", Do: c.publishService, Timeout: 3 * time.Minute},
 			{Name: "finish", Do: c.settle(ServiceRunning)},
@@ -294,6 +294,9 @@ func (c *Core) deployService(ctx context.Context, run *operation.Run) error {
 		}
 		code = &v
 	}
+	if s.runsUnits() {
+		return c.deployUnits(ctx, run, s, code)
+	}
 	var each []func(context.Context, *operation.Run) error
 	for _, n := range s.runningNodes() {
 		each = append(each, func(ctx context.Context, _ *operation.Run) error { return c.deployOn(ctx, s, n, code) })
@@ -419,7 +422,13 @@ func (c *Core) undeployService(ctx context.Context, run *operation.Run) error {
 			}
 			continue
 		}
-		if !s.runsScripts() {
+		switch {
+		case s.runsScripts():
+		case s.runsUnits():
+			if err := c.undeployUnits(ctx, s, n, agent); err != nil {
+				return err
+			}
+		default:
 			refs := []agentapi.VHostRef{{Hostname: serviceHost(s.App), Port: "80"}}
 			if err := agent.DeleteVHosts(ctx, agentapi.DeleteVHostsParams{VHosts: refs}); err != nil {
 				return classified(err, Internal, ObjService, "take the site away from "+n.Name)
@@ -462,6 +471,7 @@ func (c *Core) publishService(ctx context.Context, run *operation.Run) error {
 	app := s.App
 	if run.Operation.Kind == OpServiceShrink {
 		app.Nodes = slices.DeleteFunc(s.runningNodes(), func(n Node) bool { return slices.Contains(p.Nodes, n.ID) })
+		app.Units = slices.DeleteFunc(slices.Clone(app.Units), func(u AppUnit) bool { return slices.Contains(p.Nodes, u.NodeID) })
 	}
 	return c.publish(ctx, app, app.hostnames()...)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // A platform's folder below welcome/ is the source of what an app of it serves before its owner deploys something; every app
-// gets the page beside them, too.
+// gets the page beside them, too. Java's serves the page without more.
 //
 //go:embed welcome
 var welcomeFiles embed.FS
@@ -27,7 +27,7 @@ func welcomeSource(app App) ([]byte, error) {
 	names := []string{".instance"}
 	for _, dir := range []string{welcomeDir, path.Join(welcomeDir, app.Platform)} {
 		entries, err := welcomeFiles.ReadDir(dir)
-		if err != nil {
+		if err != nil && app.Platform != platformJava {
 			return nil, Wrap(Internal, ObjRelease, err, "find what an app of platform %s serves at first", app.Platform)
 		}
 		for _, e := range entries {
@@ -55,19 +55,24 @@ func welcomeSource(app App) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// putWelcome stores that source. filesMu is held, shared, until something names it.
+func (c *Core) putWelcome(ctx context.Context, app App) (sum string, err error) {
+	source, err := welcomeSource(app)
+	if err == nil {
+		sum, _, err = c.Files.Put(ctx, bytes.NewReader(source))
+	}
+	return sum, err
+}
+
 // storeWelcome gives the first release of a new app its source.
 func (c *Core) storeWelcome(ctx context.Context, run *operation.Run) error {
 	p, app, err := c.rollOf(ctx, run)
 	if err != nil {
 		return err
 	}
-	source, err := welcomeSource(app)
-	if err != nil {
-		return err
-	}
 	c.filesMu.RLock()
 	defer c.filesMu.RUnlock()
-	sum, _, err := c.Files.Put(ctx, bytes.NewReader(source))
+	sum, err := c.putWelcome(ctx, app)
 	if err != nil {
 		return err
 	}

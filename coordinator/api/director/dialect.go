@@ -51,7 +51,7 @@ type Core interface {
 	LoadDump(ctx context.Context, p core.Principal, num int64, text io.Reader) error
 	ExecuteScript(ctx context.Context, p core.Principal, num int64, command string, arguments []string) error
 	Scripts(ctx context.Context, p core.Principal, num int64) (core.Service, []core.NodeScripts, error)
-	ScriptLog(ctx context.Context, p core.Principal, num int64, node core.NodeID) (string, error)
+	NodeLog(ctx context.Context, p core.Principal, num int64, node core.NodeID) (string, error)
 	ServiceEvents(ctx context.Context, p core.Principal, num int64) ([]core.ServiceEvent, error)
 	ServiceLog(ctx context.Context, p core.Principal, num int64) (string, error)
 	SetServicePassword(ctx context.Context, p core.Principal, num int64, user string, password core.Secret) error

@@ -48,7 +48,7 @@ func (c *managerCall) getScriptStatus() (any, error) {
 	return map[string]any{"agents": agents}, nil
 }
 
-// getAgentLog is what the scripts on a node printed. Other files of a node are nobody's to read.
+// getAgentLog is what the scripts or the units on a node printed. Other files of a node are nobody's to read.
 func (c *managerCall) getAgentLog() (any, error) {
 	s, err := c.service()
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *managerCall) getAgentLog() (any, error) {
 	cloud := cloudLabel(c.m.o.Core, s.App.Cloud)
 	for _, n := range nodesUp(s) {
 		if nodeID(cloud, n) == c.text("agentId") {
-			text, err := c.m.o.Core.ScriptLog(c.ctx(), c.caller, c.num, n.ID)
+			text, err := c.m.o.Core.NodeLog(c.ctx(), c.caller, c.num, n.ID)
 			return map[string]string{"log": text}, err
 		}
 	}

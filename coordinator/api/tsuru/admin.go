@@ -10,7 +10,7 @@ import (
 
 func servePlatforms(c *call) error {
 	all := []map[string]any{}
-	for _, name := range c.d.core.Platforms() {
+	for _, name := range c.d.core.Platforms(c.ctx()) {
 		all = append(all, map[string]any{"Name": name, "Disabled": false})
 	}
 	return c.json(http.StatusOK, all)
@@ -25,7 +25,7 @@ func servePlatformAdd(c *call) error {
 	switch name := f.str("name"); {
 	case name == "":
 		return badRequest("Platform name is required.")
-	case slices.Contains(c.d.core.Platforms(), name):
+	case slices.Contains(c.d.core.Platforms(c.ctx()), name):
 		return &status{http.StatusConflict, "Duplicate platform"}
 	}
 	return core.Errorf(core.Unsupported, core.ObjApp, "platforms come with the agents of this installation, they are not built from a Dockerfile")
@@ -44,7 +44,7 @@ func servePlatformUpdate(c *call) error {
 }
 
 func (c *call) platform() error {
-	if !slices.Contains(c.d.core.Platforms(), c.vars["platform"]) {
+	if !slices.Contains(c.d.core.Platforms(c.ctx()), c.vars["platform"]) {
 		return &status{http.StatusNotFound, "Platform not found"}
 	}
 	return nil

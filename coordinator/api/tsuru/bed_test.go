@@ -148,7 +148,7 @@ func (b *bed) work() *bed {
 	wg.Go(func() { _ = engine.Run(ctx) })
 	b.Cleanup(func() { cancel(); wg.Wait() })
 	b.must(b.core.EnsureRouter(b.Context()))
-	b.must(b.core.EnsurePool(b.Context()))
+	b.must(b.core.EnsurePool(b.Context(), ""))
 	b.until("nodes", func() bool {
 		var up int
 		b.must(b.store.View(context.WithoutCancel(b.Context()), func(r core.Reader) error {
