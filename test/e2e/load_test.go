@@ -24,7 +24,7 @@ const (
 	loadLimit   = 15 * time.Minute // it ends then, whoever forgot to stop it
 )
 
-// load asks for an app's page until it is stopped.
+// load asks for a page until it is stopped.
 type load struct {
 	stop  func() // returns when every answer is there
 	began time.Time
@@ -47,7 +47,9 @@ func (f failure) String() string {
 	return f.began.UTC().Format(clock) + " to " + f.ended.UTC().Format(clock) + " " + f.why
 }
 
-func (s *tsuruSite) load(app string) *load {
+func (s *tsuruSite) load(app string) *load { return s.site.load(s.router, app+".apps.test") }
+
+func (s *site) load(address, host string) *load {
 	ctx, cancel := context.WithTimeout(s.t.Context(), loadLimit)
 	l := &load{began: time.Now()}
 	var wg sync.WaitGroup
@@ -64,7 +66,7 @@ func (s *tsuruSite) load(app string) *load {
 				case <-timer.C:
 				}
 				began := time.Now()
-				why := ask(context.WithoutCancel(ctx), client, s.router, app+".apps.test")
+				why := ask(context.WithoutCancel(ctx), client, address, host)
 				l.note(began, why)
 			}
 		})
