@@ -246,18 +246,29 @@ func Get(tb testing.TB, port int, url string) Response {
 	return r
 }
 
-// TryGet is Get that returns its error. It speaks HTTP/1.0, so that the body is what follows the header until the end.
-func TryGet(port int, rawURL string) (r Response, err error) {
+// TryGet is Get that returns its error.
+func TryGet(port int, url string) (Response, error) {
+	return TryGetAt("127.0.0.1:"+strconv.Itoa(port), url)
+}
+
+// TryGetAt is TryGet for another host.
+func TryGetAt(addr, url string) (Response, error) {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	conn, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		return Response{}, err
+	}
+	return Ask(conn, url)
+}
+
+// Ask asks for a URL on a connection, and closes it. It speaks HTTP/1.0, so that the body is what follows the header until the
+// end.
+func Ask(conn net.Conn, rawURL string) (r Response, err error) {
+	defer conn.Close()
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return r, err
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	conn, err := dialer.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
-	if err != nil {
-		return r, err
-	}
-	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return r, err
 	}
