@@ -12,6 +12,7 @@ import (
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
+	"github.com/reeve-paas/reeve/handlers/nginx/nginxtest"
 )
 
 const fakeMain = "user www-data;\nevents {\n}\nhttp {\n\tinclude /etc/nginx/conf.d/*.conf;\n\tinclude /etc/nginx/sites-enabled/*;\n}\n"
@@ -33,7 +34,7 @@ func bareHost(tb testing.TB) *hosttest.Host {
 }
 
 func fakeService(h *hosttest.Host) *Service {
-	return New(Options{Host: h.Host, Roles: fakeRoles{}, Settle: 1})
+	return New(Options{Host: h.Host, Roles: nginxtest.NewCoordinator(), Settle: 1})
 }
 
 func fakeMake(h *hosttest.Host, name, backend string) error {

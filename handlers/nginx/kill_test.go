@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/nginx/nginxtest"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
 )
 
@@ -54,7 +55,7 @@ func changeUntilKilled(encoded string) error {
 	if err := json.Unmarshal([]byte(encoded), &job); err != nil {
 		return err
 	}
-	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, fakeRoles{}, job.Status)
+	s := serviceIn(job.Dir, &webtest.Units{Daemons: job.Daemons}, nil, nginxtest.NewCoordinator(), job.Status)
 	ctx := context.Background()
 	if err := s.Start(ctx); err != nil {
 		return err
@@ -97,7 +98,7 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	n := newRealNginx(t).counting().start()
-	b1 := backend(t, "B1")
+	b1 := n.Backend("B1")
 	start := time.Now()
 	n.make(n.params("calibration.test", b1))
 	window := 3 * time.Since(start)
@@ -106,7 +107,7 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	confirmed := map[string]string{}
 	changes := 0
 	for round := range killRounds {
-		job := killedJob{Dir: n.dir, Status: n.status, Port: n.port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons, TLSPort: tlsPort, Pairs: pairs}
+		job := killedJob{Dir: n.Dir, Status: n.status, Port: n.Port, Seed: uint64(round), Backend: b1, Daemons: n.units.Daemons, TLSPort: tlsPort, Pairs: pairs}
 		unsure, unsureVersion := n.killOne(job, time.Duration(random.Int64N(int64(window))), confirmed, &changes)
 		if err := n.test(t.Context()); err != nil { // before any agent is back to repair anything
 			t.Fatalf("round %d: %v", round, err)
@@ -140,7 +141,7 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 	}
 	for name, version := range confirmed {
 		if version != "gone" {
-			n.wants("http://"+name+"/"+version, "B1 /"+version)
+			n.Wants("http://"+name+"/"+version, "B1 /"+version)
 			if r := webtest.Get(t, tlsPort, "https://"+name+"/"+version); r.Status != 200 || !strings.HasPrefix(r.Body, "B1 /"+version) {
 				t.Errorf("%s over TLS: got %+v", name, r)
 			}
@@ -152,20 +153,20 @@ func TestRealNginxSurvivesAKilledAgent(t *testing.T) {
 // killOne starts a child, waits until it serves, kills it after some time and returns the change that was under way. What
 // the child confirmed is entered in confirmed.
 func (n *realNginx) killOne(job killedJob, after time.Duration, confirmed map[string]string, changes *int) (name, version string) {
-	n.t.Helper()
+	n.T.Helper()
 	encoded, err := json.Marshal(job)
 	if err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killedVar+"="+string(encoded))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -183,7 +184,7 @@ func (n *realNginx) killOne(job killedJob, after time.Duration, confirmed map[st
 			name, version = "", ""
 			*changes++
 		default:
-			n.t.Error(lines.Text())
+			n.T.Error(lines.Text())
 		}
 	}
 	_ = cmd.Wait() // killed, or ended with an error that was printed
@@ -194,8 +195,8 @@ var versionLocation = regexp.MustCompile(`location /(v[0-9-]+) `)
 
 // version is what the server block of a proxy holds, "gone" without one.
 func (n *realNginx) version(name string) string {
-	n.t.Helper()
-	for _, server := range strings.SplitAfter(n.read("proxies.include"), "\n}\n") {
+	n.T.Helper()
+	for _, server := range strings.SplitAfter(n.Read("proxies.include"), "\n}\n") {
 		if !strings.Contains(server, "server_name   "+name+";") {
 			continue
 		}

@@ -69,14 +69,14 @@ func killedList(job killedJob, version string) []json.RawMessage {
 
 // setVersion is the one version of all proxies, or a text that says how they differ, or how the table differs from them.
 func (n *realNginx) setVersion() string {
-	n.t.Helper()
+	n.T.Helper()
 	versions := map[string]bool{}
 	for i := range killedProxies {
 		versions[n.version(fmt.Sprintf("s%d.test", i))] = true
 	}
-	f, err := parseFile(n.read("app-servers.include"))
+	f, err := parseFile(n.Read("app-servers.include"))
 	if err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
 	joined := 0
 	for _, it := range f.items {
@@ -108,8 +108,8 @@ func TestRealNginxKeepsWholeSetsWhenTheAgentIsKilled(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	n := newRealNginx(t).counting().start()
-	b1 := backend(t, "B1")
-	job := killedJob{Dir: n.dir, Status: n.status, Port: n.port, Backend: b1, Daemons: n.units.Daemons, Set: true}
+	b1 := n.Backend("B1")
+	job := killedJob{Dir: n.Dir, Status: n.status, Port: n.Port, Backend: b1, Daemons: n.units.Daemons, Set: true}
 	start := time.Now()
 	if _, err := n.RecreateProxying(t.Context(), agentapi.RecreateProxyingParams{ProxyList: killedList(job, "v999-0")}); err != nil {
 		t.Fatal(err)
@@ -141,6 +141,6 @@ func TestRealNginxKeepsWholeSetsWhenTheAgentIsKilled(t *testing.T) {
 		}
 	}
 	version := strings.TrimSuffix(confirmed[killedSet], "+")
-	n.wants("http://s0.test/"+version, "B1 /"+version)
+	n.Wants("http://s0.test/"+version, "B1 /"+version)
 	t.Logf("%d changes confirmed", changes)
 }

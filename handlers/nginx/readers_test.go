@@ -28,29 +28,29 @@ type slowReader struct {
 
 // gated adds a file between our two includes, at which readers can be stopped.
 func (n *realNginx) gated() {
-	n.t.Helper()
-	n.write("gate.conf", "")
-	conf := n.read("nginx.conf")
+	n.T.Helper()
+	n.Write("gate.conf", "")
+	conf := n.Read("nginx.conf")
 	at := min(strings.Index(conf, n.upstreamsPath()), strings.Index(conf, n.proxiesPath()))
 	end := at + strings.IndexByte(conf[at:], '\n') + 1
-	n.write("nginx.conf", conf[:end]+"\tinclude gate.conf;\n"+conf[end:])
+	n.Write("nginx.conf", conf[:end]+"\tinclude gate.conf;\n"+conf[end:])
 }
 
 // slowTest starts a reader and returns when it has read the first file. Later readers are not stopped.
 func (n *realNginx) slowTest() *slowReader {
-	n.t.Helper()
-	r := &slowReader{n: n, gate: filepath.Join(n.dir, "gate.pipe"), cmd: exec.Command(nginxBinary, "-t", "-c", n.conf())}
-	include := filepath.Join(n.dir, "gate.conf")
+	n.T.Helper()
+	r := &slowReader{n: n, gate: filepath.Join(n.Dir, "gate.pipe"), cmd: exec.Command(nginxBinary, "-t", "-c", n.conf())}
+	include := filepath.Join(n.Dir, "gate.conf")
 	for _, err := range []error{os.Remove(include), syscall.Mkfifo(r.gate, 0o600), os.Link(r.gate, include)} {
 		if err != nil {
-			n.t.Fatal(err)
+			n.T.Fatal(err)
 		}
 	}
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
 	if err := r.cmd.Start(); err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
-	n.t.Cleanup(func() { _ = r.cmd.Process.Kill() })
+	n.T.Cleanup(func() { _ = r.cmd.Process.Kill() })
 	n.eventually("nginx -t waits at the gate", func() bool {
 		at, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", r.cmd.Process.Pid))
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.cmd.Process.Pid))
@@ -62,34 +62,34 @@ func (n *realNginx) slowTest() *slowReader {
 		}
 		return reading && (string(at) == "wait_for_partner" || (len(at) == 0 || string(at) == "0") && strings.Contains(string(stat), ") S "))
 	})
-	open := filepath.Join(n.dir, "gate.open")
+	open := filepath.Join(n.Dir, "gate.open")
 	if err := errors.Join(os.WriteFile(open, nil, 0o644), os.Rename(open, include)); err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
 	return r
 }
 
 // goOn lets the reader read the rest, which must fit.
 func (r *slowReader) goOn() {
-	r.n.t.Helper()
+	r.n.T.Helper()
 	pipe, err := os.OpenFile(r.gate, os.O_WRONLY, 0)
 	if err != nil {
-		r.n.t.Fatal(err)
+		r.n.T.Fatal(err)
 	}
 	if err := errors.Join(pipe.Close(), os.Remove(r.gate)); err != nil {
-		r.n.t.Fatal(err)
+		r.n.T.Fatal(err)
 	}
 	if err := r.cmd.Wait(); err != nil {
-		r.n.t.Errorf("nginx -t read files that do not fit: %v\n%s", err, r.out.String())
+		r.n.T.Errorf("nginx -t read files that do not fit: %v\n%s", err, r.out.String())
 	}
 }
 
 func (n *realNginx) eventually(what string, is func() bool) {
-	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+	n.T.Helper()
+	ctx, cancel := context.WithTimeout(n.T.Context(), 20*time.Second)
 	defer cancel()
 	if err := web.Poll(ctx, func() (bool, error) { return is(), nil }); err != nil {
-		n.t.Fatalf("%s: %v", what, err)
+		n.T.Fatalf("%s: %v", what, err)
 	}
 }
 
@@ -123,26 +123,26 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 		"a proxy is removed": {false, func(n *realNginx) error {
 			_, err := n.RemoveProxy(t.Context(), agentapi.RemoveProxyParams{Hostname: "a.test"})
 			return err
-		}, func(n *realNginx) bool { return !strings.Contains(n.read("proxies.include"), "a.test") }},
+		}, func(n *realNginx) bool { return !strings.Contains(n.Read("proxies.include"), "a.test") }},
 		"a proxy gets other upstreams": {false, func(n *realNginx) error {
 			_, err := n.MakeProxy(t.Context(), n.params("a.test", at("/new")))
 			return err
-		}, func(n *realNginx) bool { return strings.Contains(n.read("proxies.include"), "/new") }},
+		}, func(n *realNginx) bool { return strings.Contains(n.Read("proxies.include"), "/new") }},
 		"all proxies are replaced": {false, func(n *realNginx) error {
 			return n.recreate(t.Context(), nil, true)
-		}, func(n *realNginx) bool { return n.read("proxies.include") == "" }},
+		}, func(n *realNginx) bool { return n.Read("proxies.include") == "" }},
 		"an older agent included upstreams first, and a proxy is added": {true, func(n *realNginx) error {
 			_, err := n.MakeProxy(t.Context(), n.params("b.test", at("/")))
 			return err
 		}, func(n *realNginx) bool {
-			conf := n.read("nginx.conf")
+			conf := n.Read("nginx.conf")
 			return strings.Index(conf, n.proxiesPath()) < strings.Index(conf, n.upstreamsPath())
 		}},
 		"an older agent included upstreams first, and a proxy is removed": {true, func(n *realNginx) error {
 			_, err := n.RemoveProxy(t.Context(), agentapi.RemoveProxyParams{Hostname: "a.test"})
 			return err
 		}, func(n *realNginx) bool {
-			conf := n.read("nginx.conf")
+			conf := n.Read("nginx.conf")
 			return strings.Index(conf, n.proxiesPath()) < strings.Index(conf, n.upstreamsPath())
 		}},
 	} {
@@ -150,8 +150,8 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 			n := newRealNginx(t).start()
 			n.make(n.params("a.test", at("/"), at("/old")))
 			if c.oldOrder {
-				conf := n.read("nginx.conf")
-				n.write("nginx.conf", strings.NewReplacer(n.upstreamsPath(), n.proxiesPath(), n.proxiesPath(), n.upstreamsPath()).Replace(conf))
+				conf := n.Read("nginx.conf")
+				n.Write("nginx.conf", strings.NewReplacer(n.upstreamsPath(), n.proxiesPath(), n.proxiesPath(), n.upstreamsPath()).Replace(conf))
 			}
 			n.gated()
 			r := n.slowTest()
@@ -162,15 +162,15 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			conf := n.read("nginx.conf")
+			conf := n.Read("nginx.conf")
 			if strings.Index(conf, n.proxiesPath()) > strings.Index(conf, n.upstreamsPath()) {
 				t.Errorf("upstreams are still included first: %s", conf)
 			}
 			if err := n.test(t.Context()); err != nil {
 				t.Error(err)
 			}
-			for name := range strings.FieldsSeq(n.read("app-servers.include")) {
-				if strings.HasPrefix(name, hashName("a.test")) && !strings.Contains(n.read("proxies.include"), name) {
+			for name := range strings.FieldsSeq(n.Read("app-servers.include")) {
+				if strings.HasPrefix(name, hashName("a.test")) && !strings.Contains(n.Read("proxies.include"), name) {
 					t.Errorf("the upstream %s stays though nobody passes to it", name)
 				}
 			}
@@ -179,11 +179,11 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 	t.Run("a change is taken back", func(t *testing.T) {
 		n := newRealNginx(t)
 		units := &unitsThatRefuse{Units: n.units}
-		n.Service = serviceIn(n.dir, units, n.certs, n.roles, n.status)
+		n.Service = serviceIn(n.Dir, units, n.Coordinator, n.Coordinator, n.status)
 		n.start()
 		n.make(n.params("a.test", at("/old")))
 		n.gated()
-		before := n.read("app-servers.include") + n.read("proxies.include")
+		before := n.Read("app-servers.include") + n.Read("proxies.include")
 		readers := make(chan *slowReader, 1)
 		units.instead = func() { readers <- n.slowTest() }
 		done := make(chan error)
@@ -192,12 +192,12 @@ func TestRealNginxTestedByOthersMeanwhileSeesWhatFits(t *testing.T) {
 			done <- err
 		}()
 		r := <-readers
-		n.eventually("the old proxies are back", func() bool { return strings.Contains(n.read("proxies.include"), "/old") })
+		n.eventually("the old proxies are back", func() bool { return strings.Contains(n.Read("proxies.include"), "/old") })
 		r.goOn()
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "refused by the test") {
 			t.Errorf("got %v", err)
 		}
-		if got := n.read("app-servers.include") + n.read("proxies.include"); got != before {
+		if got := n.Read("app-servers.include") + n.Read("proxies.include"); got != before {
 			t.Errorf("got %s, want %s", got, before)
 		}
 	})

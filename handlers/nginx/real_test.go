@@ -2,9 +2,9 @@ package nginx
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +12,10 @@ import (
 	"testing"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/agent/operation"
 	"github.com/reeve-paas/reeve/handlers/host"
+	"github.com/reeve-paas/reeve/handlers/nginx/nginxtest"
+	operationrpc "github.com/reeve-paas/reeve/handlers/operation"
 	"github.com/reeve-paas/reeve/handlers/web"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
 )
@@ -22,47 +25,51 @@ const nginxBinary = "/usr/sbin/nginx"
 // realNginx is a private nginx of one test: the real binary on a free port.
 type realNginx struct {
 	*Service
-	t      testing.TB
-	dir    string
-	port   int
-	units  *webtest.Units
-	certs  *fakeCertificates
-	roles  fakeRoles
-	status string // address of its status server; "" for none
+	*nginxtest.Rig
+	units    *webtest.Units
+	registry *operation.Registry
+	status   string // address of its status server; "" for none
 }
 
-type fakeCertificates struct {
-	pairs   map[string][3][]byte
-	fetched []string
+// newRig is the rig without an agent yet.
+func newRig(t testing.TB) *nginxtest.Rig {
+	dir := t.TempDir()
+	return &nginxtest.Rig{
+		T: t, Coordinator: nginxtest.NewCoordinator(), Addr: "127.0.0.1", Visitor: "127.0.0.1", Port: webtest.FreePort(t),
+		Dir: dir, PrivateDir: filepath.Join(dir, "private.d"), PIDFile: filepath.Join(dir, "nginx.pid"),
+		Listen:   func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) },
+		Dial:     func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) },
+		FreePort: func() int { return webtest.FreePort(t) },
+	}
 }
-
-func (f *fakeCertificates) Certificate(_ context.Context, id string) (cert, key, chain []byte, err error) {
-	f.fetched = append(f.fetched, id)
-	p := f.pairs[id]
-	return p[0], p[1], p[2], nil
-}
-
-type fakeRoles map[string][]web.RoleServer
-
-func (f fakeRoles) Servers(_ context.Context, id string) ([]web.RoleServer, error) { return f[id], nil }
 
 func newRealNginx(t testing.TB) *realNginx {
 	t.Helper()
 	webtest.NeedBinary(t, nginxBinary)
-	n := &realNginx{t: t, dir: t.TempDir(), port: webtest.FreePort(t), certs: &fakeCertificates{}, roles: fakeRoles{}}
-	for dir := n.dir; strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
+	registry, err := operation.Open(operation.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &realNginx{registry: registry, Rig: newRig(t)}
+	n.Call, n.RestartAgent = n.call, func() {
+		n.Service = n.newService()
+		if err := n.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir := n.Dir; strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are another user
 			t.Fatal(err)
 		}
 	}
 	for _, dir := range []string{"tmp", "html"} {
-		if err := os.MkdirAll(filepath.Join(n.dir, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(n.Dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n.write("nginx.conf", n.mainConfig())
+	n.Write("nginx.conf", n.mainConfig())
 	n.units = &webtest.Units{Daemons: map[string]webtest.Daemon{"nginx.service": {
-		PIDFile: filepath.Join(n.dir, "nginx.pid"),
+		PIDFile: filepath.Join(n.Dir, "nginx.pid"),
 		Start:   []string{nginxBinary, "-c", n.conf()},
 		Reload:  [][]string{{nginxBinary, "-c", n.conf(), "-s", "reload"}},
 	}}}
@@ -73,13 +80,29 @@ func newRealNginx(t testing.TB) *realNginx {
 
 // counting is an nginx that gets a status server with its first change.
 func (n *realNginx) counting() *realNginx {
-	n.status = fmt.Sprintf("127.0.0.1:%d", webtest.FreePort(n.t))
+	n.status = fmt.Sprintf("127.0.0.1:%d", webtest.FreePort(n.T))
 	n.Service = n.newService()
 	return n
 }
 
 func (n *realNginx) newService() *Service {
-	return serviceIn(n.dir, n.units, n.certs, n.roles, n.status)
+	s := serviceIn(n.Dir, n.units, n.Coordinator, n.Coordinator, n.status)
+	s.operations = n.registry
+	return s
+}
+
+// call is how the suites call the handler.
+func (n *realNginx) call(ctx context.Context, method string, params []byte) (json.RawMessage, error) {
+	namespace, name, _ := strings.Cut(method, ".")
+	methods := n.Methods()
+	if namespace == "operation" {
+		methods = operationrpc.New(n.registry).Methods()
+	}
+	result, err := methods[name].Call(ctx, params)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(result)
 }
 
 func serviceIn(dir string, units host.Units, certs web.Certificates, roles web.Roles, status string) *Service {
@@ -88,7 +111,7 @@ func serviceIn(dir string, units host.Units, certs web.Certificates, roles web.R
 	}})
 	return New(Options{
 		Host: h, PrivateDir: filepath.Join(dir, "private.d"), PagesDir: filepath.Join(dir, "html"),
-		Certificates: certs, Roles: roles, CloudLocation: "here", StatusAddr: status,
+		Certificates: certs, Roles: roles, CloudLocation: nginxtest.Location, StatusAddr: status,
 	})
 }
 
@@ -97,91 +120,37 @@ func (n *realNginx) mainConfig() string {
 	if os.Getuid() == 0 {
 		b.WriteString("user www-data;\n")
 	}
-	fmt.Fprintf(&b, "worker_processes 1;\npid %s/nginx.pid;\nerror_log %s/error.log;\nevents {\n\tworker_connections 64;\n}\n\nhttp {\n\taccess_log off;\n", n.dir, n.dir)
+	fmt.Fprintf(&b, "worker_processes 1;\npid %s/nginx.pid;\nerror_log %s/error.log;\nevents {\n\tworker_connections 64;\n}\n\nhttp {\n\taccess_log off;\n", n.Dir, n.Dir)
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		fmt.Fprintf(&b, "\t%s_temp_path %s/tmp/%s;\n", kind, n.dir, kind)
+		fmt.Fprintf(&b, "\t%s_temp_path %s/tmp/%s;\n", kind, n.Dir, kind)
 	}
-	fmt.Fprintf(&b, "\tserver {\n\t\tlisten %d default_server;\n\t\treturn 200 \"default site\";\n\t}\n}\n", n.port)
+	fmt.Fprintf(&b, "\tserver {\n\t\tlisten %d default_server;\n\t\treturn 200 \"default site\";\n\t}\n}\n", n.Port)
 	return b.String()
 }
 
-func (n *realNginx) conf() string { return filepath.Join(n.dir, "nginx.conf") }
-
-func (n *realNginx) write(name, text string) {
-	n.t.Helper()
-	if err := os.WriteFile(filepath.Join(n.dir, name), []byte(text), 0o644); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-func (n *realNginx) read(name string) string {
-	n.t.Helper()
-	data, err := os.ReadFile(filepath.Join(n.dir, name))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return string(data)
-}
+func (n *realNginx) conf() string { return filepath.Join(n.Dir, "nginx.conf") }
 
 func (n *realNginx) start() *realNginx {
-	n.t.Helper()
-	if err := n.Start(n.t.Context()); err != nil {
-		n.t.Fatal(err)
+	n.T.Helper()
+	if err := n.Start(n.T.Context()); err != nil {
+		n.T.Fatal(err)
 	}
-	if err := n.server.Start(n.t.Context()); err != nil {
-		n.t.Fatal(err)
+	if err := n.server.Start(n.T.Context()); err != nil {
+		n.T.Fatal(err)
 	}
 	return n
-}
-
-// backend is an application that answers with its name, and tells what it was asked.
-func backend(t testing.TB, name string) agentapi.Destination {
-	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/fail" {
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		fmt.Fprintf(w, "%s %s host=%s real=%s for=%s", name, r.URL, r.Host, r.Header.Get("X-Real-IP"), r.Header.Get("X-Forwarded-For"))
-	}))
-	t.Cleanup(srv.Close)
-	addr, port := splitAddress(srv.Listener.Addr().String())
-	return agentapi.Destination{Host: addr, Port: text(port)}
 }
 
 func text(n int) agentapi.Text { return agentapi.Text(strconv.Itoa(n)) }
 
 func (n *realNginx) params(name string, backends ...agentapi.Destination) agentapi.ProxyParams {
-	return agentapi.ProxyParams{Hostname: name, Port: new(text(n.port)), Backends: backends}
+	return agentapi.ProxyParams{Hostname: name, Port: new(text(n.Port)), Backends: backends}
 }
 
 func (n *realNginx) make(p agentapi.ProxyParams) {
-	n.t.Helper()
-	if _, err := n.MakeProxy(n.t.Context(), p); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-func (n *realNginx) get(url string) webtest.Response {
-	n.t.Helper()
-	return webtest.Get(n.t, n.port, url)
-}
-
-func (n *realNginx) wants(url, want string) {
-	n.t.Helper()
-	if r := n.get(url); r.Status != 200 || !strings.Contains(r.Body, want) {
-		n.t.Errorf("GET %s: got %d %q, want 200 with %q", url, r.Status, r.Body, want)
-	}
-}
-
-func TestRealNginxProxiesToABackend(t *testing.T) {
-	t.Parallel()
-	n := newRealNginx(t).start()
-	n.make(n.params("p.test", backend(t, "B1")))
-	n.wants("http://p.test/x?y=1", "B1 /x?y=1 host=p.test real=127.0.0.1 for=127.0.0.1")
-	n.wants("http://other.test/", "default site")
-	if want := "upstream " + hashName("p.test") + " {"; !strings.Contains(n.read("app-servers.include"), want) {
-		t.Errorf("got %s, want %s", n.read("app-servers.include"), want)
+	n.T.Helper()
+	if _, err := n.MakeProxy(n.T.Context(), p); err != nil {
+		n.T.Fatal(err)
 	}
 }
 
@@ -218,33 +187,5 @@ func TestDebiansOwnConfigurationIsUnderstood(t *testing.T) {
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", body, err)
 		}
-	}
-}
-
-func TestRealNginxFinishesADownloadAcrossAReload(t *testing.T) { // 78
-	t.Parallel()
-	n := newRealNginx(t).start()
-	started, finish := make(chan bool), make(chan bool)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "first half, ")
-		w.(http.Flusher).Flush()
-		close(started)
-		<-finish
-		fmt.Fprint(w, "second half")
-	}))
-	t.Cleanup(srv.Close)
-	addr, port := splitAddress(srv.Listener.Addr().String())
-	n.make(n.params("slow.test", agentapi.Destination{Host: addr, Port: text(port)}))
-	got := make(chan string)
-	go func() {
-		r, err := webtest.TryGet(n.port, "http://slow.test/")
-		got <- fmt.Sprint(r.Body, err)
-	}()
-	<-started
-	n.make(n.params("p.test", backend(t, "B1")))
-	n.wants("http://p.test/", "B1")
-	close(finish)
-	if body, want := <-got, "first half, second half<nil>"; body != want {
-		t.Errorf("got %q, want %q", body, want)
 	}
 }

@@ -31,20 +31,20 @@ func TestRealNginxCountsRequests(t *testing.T) {
 	if _, ok, err := n.Stats(t.Context()); ok || err != nil {
 		t.Errorf("before any change: got %v, %v, want none", ok, err)
 	}
-	n.make(n.params("p.test", backend(t, "B1")))
+	n.make(n.params("p.test", n.Backend("B1")))
 	before, ok, err := n.Stats(t.Context())
 	if !ok || err != nil {
 		t.Fatalf("got %v, %v", ok, err)
 	}
 	for range 5 {
-		n.wants("http://p.test/", "B1")
+		n.Wants("http://p.test/", "B1")
 	}
 	after, _, err := n.Stats(t.Context())
 	if after.Requests < before.Requests+6 || after.Accepted < after.Handled || after.Writing < 1 || err != nil {
 		t.Errorf("got %+v after 5 requests and one of ours, %+v before: %v", after, before, err)
 	}
 	t.Run("it stays when all proxies go", func(t *testing.T) {
-		n.ok("recreate_proxying", `{"proxy_list": []}`)
+		n.OK("recreate_proxying", `{"proxy_list": []}`)
 		if _, ok, err := n.Stats(t.Context()); !ok || err != nil {
 			t.Errorf("got %v, %v", ok, err)
 		}
@@ -53,7 +53,7 @@ func TestRealNginxCountsRequests(t *testing.T) {
 		}
 	})
 	t.Run("nobody else reads it", func(t *testing.T) {
-		code, body, err := web.GetLocal(t.Context(), fmt.Sprintf("127.0.0.1:%d", n.port), statusTarget, 1<<10)
+		code, body, err := web.GetLocal(t.Context(), fmt.Sprintf("127.0.0.1:%d", n.Port), statusTarget, 1<<10)
 		if err != nil || strings.Contains(string(body), "Active connections") {
 			t.Errorf("the public port: got %d %q, %v", code, body, err)
 		}
@@ -64,14 +64,14 @@ func TestRealNginxCountsRequests(t *testing.T) {
 				t.Errorf("it listens at %s", addr)
 			}
 		}
-		if strings.Contains(n.read("proxies.include"), "stub_status") {
+		if strings.Contains(n.Read("proxies.include"), "stub_status") {
 			t.Error("it is among the proxies")
 		}
 	})
 	t.Run("an operator who takes it out has it out", func(t *testing.T) {
-		n.write("nginx.conf", strings.Replace(n.read("nginx.conf"), "\tinclude "+n.statusPath()+";\n", "", 1))
-		n.make(n.params("q.test", backend(t, "B2")))
-		if strings.Contains(n.read("nginx.conf"), "reeve-status") {
+		n.Write("nginx.conf", strings.Replace(n.Read("nginx.conf"), "\tinclude "+n.statusPath()+";\n", "", 1))
+		n.make(n.params("q.test", n.Backend("B2")))
+		if strings.Contains(n.Read("nginx.conf"), "reeve-status") {
 			t.Error("it came back")
 		}
 	})
@@ -98,16 +98,16 @@ func TestRealNginxWithoutAStatusServer(t *testing.T) {
 		n := newRealNginx(t).counting().start()
 		status := n.status
 		n.statusAddr = ""
-		n.make(n.params("p.test", backend(t, "B1")))
+		n.make(n.params("p.test", n.Backend("B1")))
 		n.statusAddr = status
-		n.make(n.params("q.test", backend(t, "B2")))
+		n.make(n.params("q.test", n.Backend("B2")))
 		if _, ok, err := n.Stats(t.Context()); !ok || err != nil {
 			t.Errorf("got %v, %v", ok, err)
 		}
-		n.wants("http://p.test/", "B1")
-		n.wants("http://q.test/", "B2")
-		if got := strings.Count(n.read("nginx.conf"), "include "); got != 3 {
-			t.Errorf("got %d includes:\n%s", got, n.read("nginx.conf"))
+		n.Wants("http://p.test/", "B1")
+		n.Wants("http://q.test/", "B2")
+		if got := strings.Count(n.Read("nginx.conf"), "include "); got != 3 {
+			t.Errorf("got %d includes:\n%s", got, n.Read("nginx.conf"))
 		}
 	})
 	t.Run("its port is another program's", func(t *testing.T) {
@@ -117,18 +117,18 @@ func TestRealNginxWithoutAStatusServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		n.make(n.params("p.test", backend(t, "B1")))
-		n.wants("http://p.test/", "B1")
-		if _, ok, err := n.Stats(t.Context()); ok || err != nil || strings.Contains(n.read("nginx.conf"), "reeve-status") {
-			t.Errorf("got %v, %v and\n%s", ok, err, n.read("nginx.conf"))
+		n.make(n.params("p.test", n.Backend("B1")))
+		n.Wants("http://p.test/", "B1")
+		if _, ok, err := n.Stats(t.Context()); ok || err != nil || strings.Contains(n.Read("nginx.conf"), "reeve-status") {
+			t.Errorf("got %v, %v and\n%s", ok, err, n.Read("nginx.conf"))
 		}
 	})
 	t.Run("this nginx does not take it", func(t *testing.T) {
 		n := newRealNginx(t).counting().start()
 		n.statusAddr = "127.0.0.1:0" // it can be listened at, and no nginx takes it: so is a build without the module
-		n.make(n.params("p.test", backend(t, "B1")))
-		n.wants("http://p.test/", "B1")
-		if _, err := os.Stat(filepath.Join(n.dir, "reeve-status.include")); !os.IsNotExist(err) {
+		n.make(n.params("p.test", n.Backend("B1")))
+		n.Wants("http://p.test/", "B1")
+		if _, err := os.Stat(filepath.Join(n.Dir, "reeve-status.include")); !os.IsNotExist(err) {
 			t.Errorf("got %v", err)
 		}
 	})
