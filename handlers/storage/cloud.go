@@ -384,13 +384,15 @@ func (c *cloudVolume) destroy(ctx context.Context, w *work, v *volume, d deletio
 	if err := c.tag(ctx, w, v, statusDeleted); err != nil && !errors.Is(err, ErrNoVolume) {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.conclude("cloud-destroy", c.kind, v.text("id")); err != nil {
 		return err
 	}
-	if err := c.s.cloud.DeleteVolume(ctx, c.ref(v)); err != nil && !errors.Is(err, ErrNoVolume) {
+	err := c.s.cloud.DeleteVolume(ctx, c.ref(v))
+	committed := w.commit() // whoever is told of a failure repeats the call; what a kill leaves is completed
+	if err != nil && !errors.Is(err, ErrNoVolume) {
 		return c.failed(err)
 	}
-	return nil
+	return committed
 }
 
 func (c *cloudVolume) tag(ctx context.Context, w *work, v *volume, status string) error {
@@ -594,6 +596,8 @@ func (s *Service) undoCloud(ctx context.Context, verb string, arg func(int) stri
 	switch verb {
 	case "cloud-delete": // kind, key
 		err = s.cloud.DeleteVolume(ctx, Ref{Kind: arg(0), Key: arg(1)})
+	case "cloud-destroy": // kind, id
+		err = s.cloud.DeleteVolume(ctx, r)
 	case "cloud-drop-snapshot": // kind, key
 		err = s.cloud.DeleteSnapshot(ctx, Ref{Kind: arg(0), Key: arg(1)})
 	case "cloud-detach": // kind, id

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
+	"github.com/reeve-paas/reeve/handlers/host"
 )
 
 // memoryCloud is the block storage of a cloud that has one machine: f.
@@ -345,4 +348,197 @@ func TestEveryCallOfTheCloudIsTakenBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// killer kills the agent at the nth of all points before and after a command, a call of the cloud or a step of the journal:
+// nothing of the change is done any more after it, and nothing taken back.
+type killer struct {
+	host.Runner
+	Provider
+	left int
+}
+
+func (k *killer) point(string) {
+	if k.left--; k.left == 0 {
+		panic(errKilled)
+	}
+}
+
+func (k *killer) Run(ctx context.Context, c host.Cmd) (host.Output, error) {
+	k.point("")
+	defer k.point("")
+	return k.Runner.Run(ctx, c)
+}
+
+func (k *killer) CreateVolume(ctx context.Context, key string, s VolumeSpec) (CloudVolume, error) {
+	k.point("")
+	defer k.point("")
+	return k.Provider.CreateVolume(ctx, key, s)
+}
+
+func (k *killer) AttachVolume(ctx context.Context, r Ref) (string, error) {
+	k.point("")
+	defer k.point("")
+	return k.Provider.AttachVolume(ctx, r)
+}
+
+func (k *killer) DetachVolume(ctx context.Context, r Ref, force bool) error {
+	k.point("")
+	defer k.point("")
+	return k.Provider.DetachVolume(ctx, r, force)
+}
+
+func (k *killer) DeleteVolume(ctx context.Context, r Ref) error {
+	k.point("")
+	defer k.point("")
+	return k.Provider.DeleteVolume(ctx, r)
+}
+
+func (k *killer) GrowVolume(ctx context.Context, r Ref, sizeGB float64) (CloudVolume, error) {
+	k.point("")
+	defer k.point("")
+	return k.Provider.GrowVolume(ctx, r, sizeGB)
+}
+
+func (k *killer) CreateSnapshot(ctx context.Context, key string, r Ref, description string, tags map[string]string) (string, error) {
+	k.point("")
+	defer k.point("")
+	return k.Provider.CreateSnapshot(ctx, key, r, description, tags)
+}
+
+func (k *killer) DeleteSnapshot(ctx context.Context, r Ref) error {
+	k.point("")
+	defer k.point("")
+	return k.Provider.DeleteSnapshot(ctx, r)
+}
+
+// TestWhatAKilledAgentLeftInItsCloudIsTakenBack kills the agent at each point of each change of a cloud's volume and starts the
+// next one: host and cloud are then as before, or as after the whole change. What was deleted for good is completed.
+func TestWhatAKilledAgentLeftInItsCloudIsTakenBack(t *testing.T) {
+	nspawn := object{"type": "nspawn", "size": 1, "fstype": "ext4", "mpoint": "/mnt/v"}
+	for name, c := range map[string]struct {
+		inPlace bool
+		prepare func(b *bed) (string, []any)
+	}{
+		"create": {false, func(*bed) (string, []any) {
+			return "create", []any{"volume", nspawn, "mkfs", true, "mount", true, "fstab", true}
+		}},
+		"create of a snapshot": {false, func(b *bed) (string, []any) {
+			snap := b.ok(t, "snapshot", "volume", made(t, b, nspawn))
+			return "create", []any{"volume", object{"type": "nspawn", "snap": snap, "mpoint": "/mnt/r"}, "mount", true}
+		}},
+		"attach": {false, func(b *bed) (string, []any) {
+			return "create", []any{"volume", b.ok(t, "detach", "volume", made(t, b, nspawn)), "mount", true, "fstab", true}
+		}},
+		"detach":   {false, func(b *bed) (string, []any) { return "detach", []any{"volume", made(t, b, nspawn)} }},
+		"snapshot": {false, func(b *bed) (string, []any) { return "snapshot", []any{"volume", made(t, b, nspawn)} }},
+		"destroy":  {false, func(b *bed) (string, []any) { return "destroy", []any{"volume", made(t, b, nspawn)} }},
+		"grow": {false, func(b *bed) (string, []any) {
+			return "grow", []any{"volume", made(t, b, ebs), "growth", object{"size": 20}}
+		}},
+		"grow in place": {true, func(b *bed) (string, []any) {
+			return "grow", []any{"volume", made(t, b, nspawn), "growth", object{"size": 2}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Run makes the change with an agent that is killed at its nth point, 0 being none, and says what is there after a start.
+			run := func(n int) (before, after string, killed bool) {
+				f := newFake(t)
+				cloud := newCloud(f)
+				cloud.inPlace = c.inPlace
+				method, pairs := c.prepare(newBed(t, f.Host.Host, stateDir, cloud))
+				state := func() string { return f.state(t) + "\n" + cloud.state() }
+				before = state()
+				k := &killer{Runner: f.Runner, Provider: cloud, left: n}
+				b := newBed(t, host.New(host.Options{Root: f.Root, Runner: k, Units: f.Units, Layout: &host.Debian}), stateDir, k)
+				b.boundary = k.point
+				_, err := b.call(t.Context(), method, pairs...)
+				if killed = n > 0 && k.left <= 0; !killed && err != nil {
+					t.Fatal(err)
+				}
+				if err := newBed(t, f.Host.Host, stateDir, cloud).Start(t.Context()); err != nil {
+					t.Errorf("killed at point %d: start: %v", n, err)
+				}
+				if left := f.Tree(stateDir + "/storage/journal"); strings.Contains(left, ".json") {
+					t.Errorf("killed at point %d: the journal is left: %s", n, left)
+				}
+				return before, state(), killed
+			}
+			_, done, _ := run(0)
+			undone, completed := 0, 0
+			for n := 1; ; n++ {
+				before, after, killed := run(n)
+				switch {
+				case !killed:
+					if undone == 0 || completed == 0 {
+						t.Errorf("%d changes were taken back and %d complete, want some of each", undone, completed)
+					}
+					return
+				case after == before:
+					undone++
+				case after == done:
+					completed++
+				default:
+					t.Errorf("killed at point %d: got\n%s\nwant\n%s\nor\n%s", n, after, before, done)
+				}
+				if completed > 0 && after != done {
+					t.Errorf("killed at point %d: taken back, though an earlier kill was too late for that", n)
+				}
+			}
+		})
+	}
+}
+
+// TestWhatTheCloudDoesNotTakeBackIsTriedAgain lets an agent be killed while its cloud is out of reach for the next one: another
+// change does not make it forget the volume that nobody knows of.
+func TestWhatTheCloudDoesNotTakeBackIsTriedAgain(t *testing.T) {
+	f := newFake(t)
+	cloud := newCloud(f)
+	before := cloud.state()
+	k := &killer{Runner: f.Runner, Provider: cloud, left: 1 << 30}
+	b := newBed(t, host.New(host.Options{Root: f.Root, Runner: k, Units: f.Units, Layout: &host.Debian}), stateDir, k)
+	b.boundary = func(step string) {
+		if step == "before cloud-detach" { // it is made
+			panic(errKilled)
+		}
+	}
+	if _, err := b.call(t.Context(), "create", "volume", ebs); err == nil || len(cloud.volumes) != 1 {
+		t.Fatalf("got %v and volumes %v", err, cloud.volumes)
+	}
+	next := newBed(t, f.Host.Host, stateDir, cloud)
+	cloud.calls, cloud.failAt = nil, 1
+	if err := next.Start(t.Context()); err == nil || len(cloud.volumes) != 1 {
+		t.Errorf("got %v and volumes %v", err, cloud.volumes)
+	}
+	cloud.calls = nil
+	next.ok(t, "create", "volume", object{"type": "tmpfs", "size": 8, "mpoint": "/mnt/t"}, "mount", true)
+	if cloud.failAt = 0; len(cloud.volumes) != 1 {
+		t.Fatalf("got volumes %v", cloud.volumes)
+	}
+	next.retryPause = time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- next.Run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); next.hasJournal(t); {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not tried again")
+		}
+		runtime.Gosched()
+	}
+	stop()
+	if err := <-ended; err != nil || cloud.state() != before {
+		t.Errorf("got %v and %s, want %s", err, cloud.state(), before)
+	}
+}
+
+// hasJournal says whether a change is still to be taken back.
+func (b *bed) hasJournal(t *testing.T) bool {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	entries, err := b.host.ReadDir(b.journalDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries) > 0
 }

@@ -24,6 +24,9 @@ type Options struct {
 	Operations Operations
 	StateDir   string   // the agent's state directory; "" means /var/lib/reeve-agent
 	Cloud      Provider // block storage of the cloud this host is in; nil means that none is reached
+	// Boundary is called before and after a change's journal is written, with the step that it is about, so that tests can kill
+	// the agent there; nil means nothing.
+	Boundary func(step string)
 }
 
 // Service is the volumes of this host. Its methods may be called from any goroutine.
@@ -36,6 +39,8 @@ type Service struct {
 	now     func() time.Time
 	drivers map[string]driver
 
+	boundary    func(step string)
+	retryPause  time.Duration
 	metadataURL string // of the machine's cloud
 
 	mu sync.Mutex // one change to volumes at a time
@@ -51,7 +56,11 @@ func New(o Options) *Service {
 	if o.StateDir == "" {
 		o.StateDir = "/var/lib/reeve-agent"
 	}
-	s := &Service{host: o.Host, ops: o.Operations, cloud: o.Cloud, log: o.Host.Log().With("handler", "storage"), dir: path.Join(o.StateDir, "storage"), now: time.Now, metadataURL: metadataURL}
+	if o.Boundary == nil {
+		o.Boundary = func(string) {}
+	}
+	s := &Service{host: o.Host, ops: o.Operations, cloud: o.Cloud, log: o.Host.Log().With("handler", "storage"), dir: path.Join(o.StateDir, "storage"), now: time.Now,
+		boundary: o.Boundary, retryPause: retryPause, metadataURL: metadataURL}
 	s.drivers = s.newDrivers()
 	return s
 }
@@ -76,9 +85,7 @@ func (s *Service) operate(ctx context.Context, name string, async agentapi.Bool,
 	return s.ops.Start(ctx, operation.Task{Name: "storage." + name, Async: bool(async), Run: func(ctx context.Context, op *operation.Op) (any, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if err := s.clearJournalLocked(ctx); err != nil {
-			return nil, err
-		}
+		s.clearJournalLocked(ctx)
 		w := s.begin(op.ID(), op.Log())
 		result, err := fn(ctx, w)
 		if err != nil {

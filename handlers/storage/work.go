@@ -5,14 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 )
+
+// retryPause is the time between two tries to take back what an interrupted change left.
+const retryPause = time.Minute
 
 // work is one change of the host's storage that undoes itself. How to take a step back is written to a journal in the state
 // directory before the step is done, as data: so what this process cannot take back any more, because it was killed, the
@@ -56,9 +61,20 @@ func (w *work) path() string { return path.Join(w.s.journalDir(), w.id+".json") 
 
 // will notes how to take the next step back. The caller does the step only when will returned nil.
 func (w *work) will(verb string, args ...string) error {
+	return w.note(verb, func() { w.steps = append(w.steps, step{verb, args}) })
+}
+
+// conclude keeps what was done so far, like commit, and notes how the next agent completes what is left to do.
+func (w *work) conclude(verb string, args ...string) error {
+	return w.note(verb, func() { w.steps = []step{{verb, args}} })
+}
+
+func (w *work) note(verb string, edit func()) error {
+	w.s.boundary("before " + verb)
+	defer w.s.boundary(verb)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.steps = append(w.steps, step{verb, args})
+	edit()
 	return w.saveLocked()
 }
 
@@ -75,6 +91,8 @@ func (w *work) saveLocked() error {
 
 // commit keeps what was done so far: after it, nothing is taken back any more.
 func (w *work) commit() error {
+	w.s.boundary("before commit")
+	defer w.s.boundary("commit")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.steps) == 0 {
@@ -93,7 +111,10 @@ func (w *work) rollback(ctx context.Context, reason error) error {
 	return w.takeBack(ctx, reason, false)
 }
 
-// takeBack is rollback; the last try goes on after a step that cannot be taken back.
+// madeUnknown are the verbs of what was made in a cloud under a name that nobody was told: it can be taken back at any time.
+var madeUnknown = []string{"cloud-delete", "cloud-drop-snapshot"}
+
+// takeBack is rollback; the last try goes on after a step that cannot be taken back, and gives it up unless it keeps.
 func (w *work) takeBack(ctx context.Context, reason error, lastTry bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,6 +124,7 @@ func (w *work) takeBack(ctx context.Context, reason error, lastTry bool) error {
 	ctx = context.WithoutCancel(ctx) // an agent that is asked to stop does not leave half a volume
 	rebooted := w.boot != w.s.bootID()
 	var errs []error
+	var kept []step
 	left := w.steps
 	for i, st := range slices.Backward(w.steps) {
 		if rebooted && slices.Contains(ofThisBoot, st.Verb) {
@@ -114,12 +136,21 @@ func (w *work) takeBack(ctx context.Context, reason error, lastTry bool) error {
 			if !lastTry {
 				break
 			}
+			if slices.Contains(madeUnknown, st.Verb) {
+				kept = slices.Insert(kept, 0, st)
+			}
 		}
 		left = w.steps[:i]
 	}
 	w.steps = left
+	if lastTry {
+		w.steps = kept
+	}
 	if len(errs) > 0 && !lastTry {
 		return errors.Join(withText(reason, errs[0]), w.saveLocked())
+	}
+	if len(kept) > 0 {
+		return errors.Join(reason, errors.Join(errs...), w.saveLocked())
 	}
 	return errors.Join(reason, errors.Join(errs...), w.s.host.Remove(w.path()))
 }
@@ -145,8 +176,26 @@ func (s *Service) Start(ctx context.Context) error {
 	return s.takeBackLocked(ctx, false)
 }
 
+// Run takes back what could not be at the start, such as while the coordinator is off, and what an operation could not: nobody may
+// ever ask for another change.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.retryPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.Start(ctx); err != nil {
+			s.log.Warn("an interrupted change of storage is not taken back yet", "err", err)
+		}
+	}
+}
+
 // takeBackLocked takes back every change that is not finished. Before a new change it is the last time that this is tried:
-// the host is about to become another one, on which an old undo might harm what is new.
+// the host is about to become another one, on which an old undo might harm what is new. What was made in a cloud under a name that
+// nobody was told is tried for ever.
 func (s *Service) takeBackLocked(ctx context.Context, lastTry bool) error {
 	entries, err := s.host.ReadDir(s.journalDir())
 	if err != nil {
@@ -166,6 +215,9 @@ func (s *Service) takeBackLocked(ctx context.Context, lastTry bool) error {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read %s: %w", w.path(), err))
+			if lastTry {
+				errs = append(errs, s.host.Remove(w.path()))
+			}
 			continue
 		}
 		w.boot, w.steps = j.Boot, j.Steps
@@ -176,9 +228,15 @@ func (s *Service) takeBackLocked(ctx context.Context, lastTry bool) error {
 }
 
 // clearJournalLocked is takeBackLocked before a new change: what still cannot be taken back is given up, and said.
-func (s *Service) clearJournalLocked(ctx context.Context) error {
+func (s *Service) clearJournalLocked(ctx context.Context) {
 	if err := s.takeBackLocked(ctx, true); err != nil {
 		s.log.Error("an interrupted change of storage is not taken back; look at what it left", "err", err)
 	}
-	return s.host.RemoveAll(s.journalDir())
+	entries, err := s.host.ReadDir(s.journalDir())
+	if err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".json") }) {
+		err = s.host.RemoveAll(s.journalDir()) // what a kill left half-written goes too
+	}
+	if err != nil {
+		s.log.Error("clear the journal of storage", "err", err)
+	}
 }
