@@ -66,6 +66,8 @@ type Core struct {
 	outputs outputs
 	healer  healer
 	filesMu sync.RWMutex // held to delete a file, shared to store one until something names it
+
+	volumeTurns sync.Map // name -> chan struct{}, closed when the request that is about it has ended
 }
 
 // New builds a Core.

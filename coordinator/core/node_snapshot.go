@@ -88,8 +88,11 @@ func (c *Core) SnapshotNodeVolume(ctx context.Context, p Principal, n Node, ch V
 //
 // Errors: those of SnapshotNodeVolume
 func (c *Core) DestroyNodeSnapshot(ctx context.Context, p Principal, n Node, ch VolumeChange) error {
-	ctx, cancel := context.WithTimeout(ctx, volumeCallTimeout)
-	defer cancel()
+	ctx, done, err := c.volumeTurn(ctx, n, ch)
+	if err != nil {
+		return err
+	}
+	defer done()
 	sc, have, err := c.snapshotsFor(ctx, n, ch.Kind)
 	if err != nil {
 		return err

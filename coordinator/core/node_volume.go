@@ -149,6 +149,31 @@ func (c *Core) noteRequest(tx Tx, p Principal, n Node, action string, ch VolumeC
 	return tx.Audit(c.auditRecord(p, action, string(n.ID)+" "+clip(subject), clip(ch.Request), "accepted"))
 }
 
+// volumeTurn waits until no other request of a node is about the same volume or snapshot, by the name that this one calls it. From
+// there on the request is carried out whole, also when the agent that asked is killed: the next agent takes back what it noted
+// under that name, and must find what there is of it.
+func (c *Core) volumeTurn(ctx context.Context, n Node, ch VolumeChange) (whole context.Context, done func(), err error) {
+	name := string(n.ID) + "\n" + cmp.Or(ch.SnapshotKey, ch.ID, ch.Key, ch.SnapshotID)
+	turn := make(chan struct{})
+	for {
+		taken, loaded := c.volumeTurns.LoadOrStore(name, turn)
+		if !loaded {
+			break
+		}
+		select {
+		case <-taken.(chan struct{}):
+		case <-ctx.Done():
+			return nil, nil, Wrap(Unavailable, ObjVolume, ctx.Err(), "wait for an earlier request")
+		}
+	}
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), copyTimeout)
+	return whole, func() {
+		cancel()
+		c.volumeTurns.Delete(name)
+		close(turn)
+	}, nil
+}
+
 // CreateNodeVolume makes a volume, empty or of a snapshot, for the agent of a node, or finds the one that it made under the same key. The row is
 // there before the volume is, so that nothing is made that nobody knows of.
 //
@@ -163,9 +188,12 @@ func (c *Core) CreateNodeVolume(ctx context.Context, p Principal, n Node, ch Vol
 	case ch.SizeBytes < 0 || ch.SizeBytes == 0 && ch.SnapshotID == "" || ch.SizeBytes > maxNodeVolumeSize:
 		return NodeVolume{}, Errorf(Invalid, ObjVolume, "a volume has more than 0 and at most %d bytes", int64(maxNodeVolumeSize))
 	}
-	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
-	defer cancel()
 	ch.ID, ch.SnapshotKey = "", ""
+	ctx, done, err := c.volumeTurn(ctx, n, ch)
+	if err != nil {
+		return NodeVolume{}, err
+	}
+	defer done()
 	var row Volume
 	err = c.Store.Update(ctx, func(tx Tx) error {
 		if err := c.noteRequest(tx, p, n, "volume.create", ch); err != nil {
@@ -205,8 +233,11 @@ func (c *Core) changeVolume(ctx context.Context, p Principal, n Node, action str
 	if err != nil {
 		return NodeVolume{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
-	defer cancel()
+	ctx, done, err := c.volumeTurn(ctx, n, ch)
+	if err != nil {
+		return NodeVolume{}, err
+	}
+	defer done()
 	if err := c.Store.Update(ctx, func(tx Tx) error { return c.noteRequest(tx, p, n, action, ch) }); err != nil {
 		return NodeVolume{}, err
 	}

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -20,18 +21,21 @@ func (a *asking) change(ref core.VolumeRef, size int64) core.VolumeChange {
 	return core.VolumeChange{VolumeRef: ref, Request: fmt.Sprintf("%s-%d", a.node.ID, a.last), SizeBytes: size}
 }
 
+// asks is the agent of a new node.
+func (b *bed) asks(name string, app core.AppID, account core.AccountID) *asking {
+	b.Helper()
+	created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: name, Name: name})
+	b.must(err)
+	n := core.Node{ID: core.NodeID(name), Key: name, AppID: app, AccountID: account, Cloud: "mem", CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}
+	b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
+	return &asking{bed: b, node: n}
+}
+
 var agentCaller = core.Principal{Via: "agent", From: "192.0.2.7", Dialect: "agent"}
 
 func TestAgentsTouchVolumesOfTheirOwnOnly(t *testing.T) {
 	b := newBed(t)
 	app, other := core.App{ID: "app-1", Name: "shop", AccountID: b.alice.Account.ID, Platform: "php"}, core.App{ID: "app-2", Name: "blog", AccountID: b.alice.Account.ID, Platform: "php"}
-	newNode := func(name string, app core.AppID, account core.AccountID, cloud string) *asking {
-		created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: name, Name: name})
-		b.must(err)
-		n := core.Node{ID: core.NodeID(name), Key: name, AppID: app, AccountID: account, Cloud: cloud, CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}
-		b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
-		return &asking{bed: b, node: n}
-	}
 	data := core.Volume{ID: "data", AppID: app.ID, Cloud: "mem", CloudID: "v-data", Key: "data"}
 	b.must(b.store.Update(b.Context(), func(tx core.Tx) error {
 		for _, a := range []*core.App{&app, &other} {
@@ -43,8 +47,8 @@ func TestAgentsTouchVolumesOfTheirOwnOnly(t *testing.T) {
 	}))
 	_, err := b.world.CreateVolume(b.Context(), "data", 1<<30)
 	b.must(err)
-	first, second := newNode("n-1", app.ID, app.AccountID, "mem"), newNode("n-2", app.ID, app.AccountID, "mem")
-	foreign, alone, bobs := newNode("n-3", other.ID, app.AccountID, "mem"), newNode("n-4", "", b.alice.Account.ID, "mem"), newNode("n-5", "", b.bob.Account.ID, "mem")
+	first, second := b.asks("n-1", app.ID, app.AccountID), b.asks("n-2", app.ID, app.AccountID)
+	foreign, alone, bobs := b.asks("n-3", other.ID, app.AccountID), b.asks("n-4", "", b.alice.Account.ID), b.asks("n-5", "", b.bob.Account.ID)
 
 	v, err := b.CreateNodeVolume(b.Context(), agentCaller, first.node, first.change(core.VolumeRef{Key: "op-1"}, 1<<30))
 	b.must(err)
@@ -107,14 +111,7 @@ func TestAgentsTouchVolumesOfTheirOwnOnly(t *testing.T) {
 
 func TestTheLifeOfAnAgentsVolume(t *testing.T) {
 	b := newBed(t)
-	node := func(name string) *asking {
-		created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: name, Name: name})
-		b.must(err)
-		n := core.Node{ID: core.NodeID(name), Key: name, AccountID: b.alice.Account.ID, Cloud: "mem", CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}
-		b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
-		return &asking{bed: b, node: n}
-	}
-	a, other := node("n-1"), node("n-2")
+	a, other := b.asks("n-1", "", b.alice.Account.ID), b.asks("n-2", "", b.alice.Account.ID)
 	if got := b.VolumeKind(a.node); got != "mem" {
 		t.Errorf("got type %q", got)
 	}
@@ -172,13 +169,42 @@ func TestTheLifeOfAnAgentsVolume(t *testing.T) {
 	}
 }
 
+// An agent that is killed while it asks takes back what it asked for when it is started again. It must not overtake itself: what is
+// being made is made, and then found.
+func TestAKilledAgentsRequestEndsBeforeItIsTakenBack(t *testing.T) {
+	b := newBed(t)
+	a := b.asks("n", "", b.alice.Account.ID)
+	ref := core.VolumeRef{Key: "k"}
+	create, early, late := a.change(ref, 1<<30), a.change(ref, 0), a.change(ref, 0)
+	making, release := b.world.hold("CreateVolume")
+	asked, kill := context.WithCancel(b.Context())
+	made := make(chan error)
+	go func() {
+		_, err := b.CreateNodeVolume(asked, agentCaller, a.node, create)
+		made <- err
+	}()
+	<-making
+	kill()
+	if _, err := b.DestroyNodeVolume(asked, agentCaller, a.node, early); core.KindOf(err) != core.Unavailable {
+		t.Errorf("while it is being made: got %v, want to wait", err)
+	}
+	release()
+	if err := <-made; err != nil || len(b.world.volumes) != 1 {
+		t.Errorf("got %v and %d volumes, want what was begun", err, len(b.world.volumes))
+	}
+	_, err := b.DestroyNodeVolume(b.Context(), agentCaller, a.node, late)
+	if err != nil || len(b.world.volumes) > 0 {
+		t.Errorf("got %v and %d volumes", err, len(b.world.volumes))
+	}
+	if _, err := b.NodeVolume(b.Context(), a.node, core.VolumeRef{Kind: "mem", Key: "k"}); core.KindOf(err) != core.NotFound {
+		t.Errorf("its row: got %v", err)
+	}
+}
+
 // A cloud that made the volume, and whose answer was lost, has made one: the next try under the key finds it.
 func TestAVolumeWhoseAnswerWasLostIsFound(t *testing.T) {
 	b := newBed(t)
-	created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: "n", Name: "n"})
-	b.must(err)
-	a := &asking{bed: b, node: core.Node{ID: "n", Key: "n", AccountID: b.alice.Account.ID, Cloud: "mem", CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}}
-	b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&a.node) }))
+	a := b.asks("n", "", b.alice.Account.ID)
 	b.world.arm(nil)
 	b.world.mu.Lock()
 	b.world.loses = map[int]error{1: core.Errorf(core.Unavailable, core.ObjVolume, "no answer")}
@@ -200,14 +226,7 @@ func TestSnapshotsOfAgents(t *testing.T) {
 	b := newBed(t)
 	app := core.App{ID: "app-1", Name: "shop", AccountID: b.alice.Account.ID, Platform: "php"}
 	b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutApp(&app) }))
-	node := func(name string, app core.AppID, account core.AccountID) *asking {
-		created, err := b.world.CreateNode(b.Context(), core.NodeSpec{Key: name, Name: name})
-		b.must(err)
-		n := core.Node{ID: core.NodeID(name), Key: name, AppID: app, AccountID: account, Cloud: "mem", CloudID: created.ID, State: core.NodeRunning, AgentKey: make([]byte, 40)}
-		b.must(b.store.Update(b.Context(), func(tx core.Tx) error { return tx.PutNode(&n) }))
-		return &asking{bed: b, node: n}
-	}
-	first, second, alone := node("n-1", app.ID, app.AccountID), node("n-2", app.ID, app.AccountID), node("n-3", "", app.AccountID)
+	first, second, alone := b.asks("n-1", app.ID, app.AccountID), b.asks("n-2", app.ID, app.AccountID), b.asks("n-3", "", app.AccountID)
 	v, err := b.CreateNodeVolume(b.Context(), agentCaller, first.node, first.change(core.VolumeRef{Key: "v"}, 1<<30))
 	b.must(err)
 	take := func(a *asking, key string) (core.CloudSnapshot, error) {
