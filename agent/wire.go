@@ -27,7 +27,7 @@ func newHandlers(h *host.Host, c Config, ops *operation.Registry, far coordinato
 	nginxOptions := nginx.Options{Host: h, Operations: ops, CloudLocation: c.Coordinator.CloudLocation, StatusAddr: nginx.StatusAddr}
 	systemOptions := system.Options{Host: h, Operations: ops}
 	serviceOptions := service.Options{Operations: ops}
-	storageOptions := storage.Options{Host: h, Operations: ops, StateDir: c.StateDir}
+	storageOptions := storage.Options{Host: h, Operations: ops, StateDir: c.StateDir, Boundary: failpoint()}
 	if far.queryenv != nil {
 		storageOptions.Cloud = cloudVolumes{far.queryenv}
 	}

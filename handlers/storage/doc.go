@@ -22,8 +22,9 @@
 //
 // A change (work.go) notes how to take each step back, as data, in a journal in the state directory before it does the step.
 // A failed change takes its steps back itself; what a killed agent left is taken back at the next start, before anything else
-// is changed. Steps that name what a reboot takes away, or gives to another device, are void after one. Deleting cannot be
-// taken back: it comes last, in an order that a repetition of the call completes.
+// is changed, and tried again each minute while it cannot be, such as without the coordinator. Steps that name what a reboot takes
+// away, or gives to another device, are void after one. Deleting cannot be taken back: it comes last, in an order that a repetition
+// of the call completes; that of a cloud's volume the next agent completes.
 //
 // # Clouds
 //

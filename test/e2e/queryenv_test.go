@@ -63,6 +63,7 @@ func TestAnAgentAsksAndTellsItsCoordinator(t *testing.T) {
 	s.fetchedCertificate(t, call)
 	s.volumes(t, node)
 	t.Run("backups of a database", func(t *testing.T) { s.backups(t, node) })
+	t.Run("killed", func(t *testing.T) { s.killedVolumes(t, s.nodeWith("app")) })
 }
 
 // told are the audit records of what agents told, sorted: action, subject and outcome.
