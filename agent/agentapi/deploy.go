@@ -140,6 +140,8 @@ type AppInfo struct {
 
 // EnableServiceParams are the parameters of deploy.enable_service: start a service of the host at every boot. Nothing is
 // started now. Those of deploy.disable_service are the same: at no boot any more, and nothing is stopped now.
+//
+// Errors:  invalid (ValueError: a service we do not know), unsupported (InitdError: it is not installed)
 type EnableServiceParams struct {
 	Service string `json:"service" rpc:"required"` // apache, nginx, mysql, postgresql or mongodb
 }

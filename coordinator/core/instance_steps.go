@@ -47,7 +47,7 @@ func (c *Core) makeInstance(ctx context.Context, run *operation.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := startForGood(ctx, agent, i.Engine); err != nil {
+	if err := agent.StartService(ctx, i.Engine); err != nil {
 		return classified(err, Internal, ObjInstance, "start the "+i.Engine+" server")
 	}
 	err = agent.CreateDatabase(ctx, i.Engine, agentapi.CreateDatabaseParams{Name: i.Database})
@@ -77,8 +77,8 @@ func final(err error) error {
 	return err
 }
 
-// databaseNode is where an instance's database is: the node of the pool that has most of them, so that the others can be
-// replaced. It is chosen once.
+// databaseNode is where an instance's database is: of the nodes that have such a server, the one that has most databases, so
+// that the others can be replaced. It is chosen once, and its server starts at every boot from then on.
 func (c *Core) databaseNode(ctx context.Context, i *ServiceInstance) (Node, error) {
 	if i.NodeID != "" {
 		return c.node(ctx, i.NodeID)
@@ -86,19 +86,50 @@ func (c *Core) databaseNode(ctx context.Context, i *ServiceInstance) (Node, erro
 	if err := c.EnsurePool(ctx, ""); err != nil {
 		return Node{}, err
 	}
-	var node Node
-	err := c.Store.Update(ctx, func(tx Tx) error {
-		nodes, err := tx.Nodes(NodeFilter{Cloud: c.AppCloud, Role: RoleDB})
+	nodes, coming, err := c.databaseNodes(ctx)
+	if err != nil {
+		return Node{}, err
+	}
+	for _, node := range nodes {
+		agent, err := c.Agents.Agent(node)
+		if err == nil {
+			err = agent.EnableService(ctx, agentapi.EnableServiceParams{Service: i.Engine})
+		}
+		if err != nil && KindOf(err) == Unsupported { // it has no such server
+			continue
+		}
+		if err != nil {
+			return Node{}, classified(err, Internal, ObjInstance, "enable the "+i.Engine+" server")
+		}
+		return node, c.Store.Update(ctx, func(tx Tx) error {
+			if *i, err = tx.InstanceByID(i.ID); err != nil {
+				return err
+			}
+			i.NodeID = node.ID
+			return tx.PutServiceInstance(i)
+		})
+	}
+	if coming {
+		return Node{}, operation.RetryAfter(500*time.Millisecond, "no node with a "+i.Engine+" server is up yet")
+	}
+	return Node{}, Errorf(Unsupported, ObjInstance, "no host for databases has a %s server; install one there first", i.Engine)
+}
+
+// databaseNodes are the nodes for databases that run, those with most databases first. coming says that there are soon more.
+func (c *Core) databaseNodes(ctx context.Context) (nodes []Node, coming bool, err error) {
+	err = c.Store.View(ctx, func(r Reader) error {
+		all, err := r.Nodes(NodeFilter{Cloud: c.AppCloud, Role: RoleDB})
 		if err != nil {
 			return err
 		}
-		nodes = slices.DeleteFunc(nodes, func(n Node) bool { return n.AppID != "" || n.AccountID != "" || n.State != NodeRunning })
-		if len(nodes) == 0 {
-			return operation.RetryAfter(500*time.Millisecond, "no node for databases is up yet")
-		}
+		all = slices.DeleteFunc(all, func(n Node) bool { return n.AppID != "" || n.AccountID != "" })
+		nodes = slices.DeleteFunc(slices.Clone(all), func(n Node) bool { return n.State != NodeRunning })
+		coming = len(nodes) == 0 || slices.ContainsFunc(all, func(n Node) bool {
+			return n.State == NodePending || n.State == NodeBooting || n.State == NodeEnrolling
+		})
 		there := map[NodeID]int{}
 		for engine := range builtIn {
-			instances, err := tx.InstancesOf(engine)
+			instances, err := r.InstancesOf(engine)
 			if err != nil {
 				return err
 			}
@@ -106,11 +137,10 @@ func (c *Core) databaseNode(ctx context.Context, i *ServiceInstance) (Node, erro
 				there[other.NodeID]++
 			}
 		}
-		node = slices.MaxFunc(nodes, func(a, b Node) int { return there[a.ID] - there[b.ID] })
-		i.NodeID = node.ID
-		return tx.PutServiceInstance(i)
+		slices.SortStableFunc(nodes, func(a, b Node) int { return there[b.ID] - there[a.ID] })
+		return nil
 	})
-	return node, err
+	return nodes, coming, err
 }
 
 // unmakeInstance takes the resource back. A provider that fails to is not waited for.
@@ -153,12 +183,18 @@ func (c *Core) databaseAgent(ctx context.Context, i ServiceInstance) (agent Agen
 }
 
 func (c *Core) finishInstance(ctx context.Context, run *operation.Run) error {
-	_, i, _, found, err := c.instanceOf(ctx, run)
-	if err != nil || !found {
+	var p instanceParams
+	if err := run.Params(&p); err != nil {
 		return err
 	}
-	i.State = InstanceUp
-	return c.Store.Update(ctx, func(tx Tx) error { return tx.PutServiceInstance(&i) })
+	return c.Store.Update(ctx, func(tx Tx) error {
+		i, err := tx.InstanceByID(p.InstanceID)
+		if err != nil || i.State == InstanceDeleting { // it is not to be bound any more
+			return ignoreNotFound(err)
+		}
+		i.State = InstanceUp
+		return tx.PutServiceInstance(&i)
+	})
 }
 
 // forgetInstance ends an instance. One of our agents that could not be made is kept as down, because its maker was told that

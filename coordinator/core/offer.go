@@ -101,9 +101,11 @@ are bound to an instance share its tables. Unbinding drops the app's user.
 `)},
 	agentapi.EngineMongoDB: {Name: agentapi.EngineMongoDB, Engine: agentapi.EngineMongoDB, Doc: []byte(`MongoDB: a database and a user of its own for every app.
 
-Binding exports MONGO_URI, MONGO_USER, MONGO_PASSWORD and MONGO_DATABASE_NAME, and, unless another bound instance has them
-already, DATABASE_HOST, DATABASE_PORT, DATABASE_NAME, DATABASE_USER, DATABASE_PASSWORD and DATABASE_URL. Needs a host with a
-MongoDB server, which Debian does not bring.
+Binding exports MONGO_URI, MONGO_HOST, MONGO_PORT, MONGO_USER, MONGO_PASSWORD and MONGO_DATABASE_NAME, and, unless another bound
+instance has them already, DATABASE_HOST, DATABASE_PORT, DATABASE_NAME, DATABASE_USER, DATABASE_PASSWORD and DATABASE_URL. All
+apps that are bound to an instance share its collections. Unbinding drops the app's user.
+
+Instances are made on hosts that have a MongoDB server (unit mongod.service), which Debian does not bring.
 `)},
 }
 

@@ -61,6 +61,7 @@ type host struct {
 	current   map[string]int  // number of the release that is switched to, by app
 	units     map[string]agentapi.Unit
 	balance   map[string][]string // backends by proxy, as host:port
+	lacks     map[string]bool     // services that are not installed
 	dead      bool                // it gives no answer
 }
 
@@ -510,7 +511,13 @@ func (a agentOf) StartService(ctx context.Context, name string) error {
 }
 
 func (a agentOf) EnableService(ctx context.Context, p agentapi.EnableServiceParams) error {
-	return a.do(ctx, "EnableService", func(h *host) error { h.enabled[p.Service] = true; return nil })
+	return a.do(ctx, "EnableService", func(h *host) error {
+		if h.lacks[p.Service] {
+			return core.Errorf(core.Unsupported, core.ObjNode, "%s is not installed on this host", p.Service)
+		}
+		h.enabled[p.Service] = true
+		return nil
+	})
 }
 
 func (a agentOf) PrepareRouter(ctx context.Context) error {

@@ -12,12 +12,19 @@ import (
 
 // EnableService makes one of the host's services start at every boot; images keep them off until a node needs them.
 //
-// Errors: ValueError (a service we do not know), InitdError
+// Errors: ValueError (a service we do not know), unsupported (InitdError: it is not installed on this host), InitdError
 // Effects: the unit's links below /etc/systemd/system; nothing is started
 func (s *Service) EnableService(ctx context.Context, p agentapi.EnableServiceParams) (handlers.Null, error) {
 	unit, err := s.unitOf(p)
 	if err != nil {
 		return handlers.Null{}, err
+	}
+	state, err := s.host.Units().State(ctx, unit)
+	if err != nil {
+		return handlers.Null{}, err
+	}
+	if state.Load == "not-found" {
+		return handlers.Null{}, agentapi.Errorf(agentapi.KindUnsupported, "InitdError", "%s is not installed on this host: it has no unit %s", p.Service, unit)
 	}
 	if strings.HasPrefix(unit, "postgresql@") {
 		if err := s.wantedAtBoot(ctx, "postgresql@.service"); err != nil {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -18,6 +19,16 @@ func TestEnableService(t *testing.T) {
 		}
 		if !h.Units.Enabled(h.Layout().NginxUnit) {
 			t.Error("the unit is not enabled")
+		}
+	})
+	t.Run("a service that is not installed is told from one that fails", func(t *testing.T) {
+		h := hosttest.New(t)
+		_, err := New(Options{Host: h.Host}).EnableService(t.Context(), agentapi.EnableServiceParams{Service: "mongodb"})
+		if e, ok := errors.AsType[*agentapi.Error](err); !ok || e.Kind != agentapi.KindUnsupported || !strings.Contains(e.Text, "mongodb is not installed") {
+			t.Errorf("got %v", err)
+		}
+		if h.Units.Enabled(h.Layout().MongoDBUnit) {
+			t.Error("a unit that is not there is enabled")
 		}
 	})
 	t.Run("a name we do not know is refused and names those we do", func(t *testing.T) {

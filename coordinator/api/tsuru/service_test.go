@@ -372,9 +372,13 @@ func TestServices(t *testing.T) {
 	})
 	t.Run("87 databases of our own", func(t *testing.T) {
 		ann.create("data").deploy("data", "app.py").has("\nOK\n")
+		ann.post("/services/instances", `{"name":"mongo","service_name":"mongodb"}`).want(500).has("no host for databases has a mongodb server")
+		ann.get("/services/instances/mongo").want(404)
+		b.world.installMongo()
 		for engine, names := range map[string][]string{
 			"postgres": {"PG_HOST", "PG_PORT", "PG_DATABASE", "PG_USER", "PG_PASSWORD", "DATABASE_URL"},
 			"mysql":    {"MYSQL_HOST", "MYSQL_USER", "MYSQL_PASSWORD"},
+			"mongodb":  {"MONGO_URI", "MONGO_USER", "MONGO_PASSWORD", "MONGO_DATABASE_NAME", "DATABASE_HOST", "DATABASE_URL"},
 		} {
 			name := "db-" + engine
 			ann.post("/services/instances", fmt.Sprintf(`{"name":%q,"service_name":%q}`, name, engine)).want(200)
@@ -407,8 +411,6 @@ func TestServices(t *testing.T) {
 		}
 		ann.get("/services/postgresql/plans").want(200).has("shared")
 		ann.get("/services/mongodb/doc").want(200).has("MONGO_URI")
-		ann.post("/services/instances", `{"name":"mongo","service_name":"mongodb"}`).want(500).has("no MongoDB server is installed")
-		ann.get("/services/instances/mongo").want(404)
 		ann.put("/services/postgresql/doc", "x").want(403)
 		root.put("/services/postgresql/doc", "x").want(403)
 		root.delete("/services/postgresql").want(403)

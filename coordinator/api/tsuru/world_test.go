@@ -27,6 +27,7 @@ type world struct {
 	files    map[string][]byte
 	accepted map[string]string
 	gate     chan struct{} // builds wait until it is closed; nil: they do not
+	mongo    bool          // hosts have a MongoDB server
 }
 
 type host struct {
@@ -56,6 +57,13 @@ func (w *world) hold() (release func()) {
 		w.mu.Unlock()
 		close(gate)
 	})
+}
+
+// installMongo lets every host have a MongoDB server.
+func (w *world) installMongo() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mongo = true
 }
 
 // say lets every unit of an app print a line.
@@ -235,14 +243,16 @@ func (a agent) do(change func(*host) error) error {
 func (a agent) Hostname(context.Context) (string, error) {
 	return a.n.Name, a.do(func(*host) error { return nil })
 }
-func (a agent) DrainRouter(context.Context, agentapi.DrainRouterParams) error     { return nil }
-func (a agent) PrepareRouter(context.Context) error                               { return nil }
-func (a agent) EnableService(context.Context, agentapi.EnableServiceParams) error { return nil }
-func (a agent) StartService(_ context.Context, name string) error {
-	if name == agentapi.EngineMongoDB {
-		return core.Errorf(core.Unsupported, core.ObjApp, "no MongoDB server is installed on this host")
-	}
-	return nil
+func (a agent) DrainRouter(context.Context, agentapi.DrainRouterParams) error { return nil }
+func (a agent) PrepareRouter(context.Context) error                           { return nil }
+func (a agent) StartService(context.Context, string) error                    { return nil }
+func (a agent) EnableService(_ context.Context, p agentapi.EnableServiceParams) error {
+	return a.do(func(*host) error {
+		if p.Service == agentapi.EngineMongoDB && !a.w.mongo {
+			return core.Errorf(core.Unsupported, core.ObjNode, "mongodb is not installed on this host")
+		}
+		return nil
+	})
 }
 func (a agent) CreateApp(_ context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{}, a.do(func(h *host) error { h.apps[p.App] = true; return nil })
