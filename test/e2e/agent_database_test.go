@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -37,7 +40,7 @@ func TestDatabasesOnRealHosts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	installMongo(t, db)
+	installMongo(t, func(in io.Reader, argv ...string) ([]byte, error) { return cloud.Exec(ctx, db.ID, in, argv...) })
 
 	// login reaches a database over the network, from the other host or from the database's own.
 	login := map[string]func(from *hosts.Host, user, password string) error{
@@ -131,33 +134,52 @@ func awaitAnswer(t *testing.T, c *agentclient.Client) {
 	hosts.Eventually(t, "the agent answers", func() bool { _, err := c.System().Hostname(t.Context()); return err == nil })
 }
 
-// installMongo puts the stand-in on a host in place of MongoDB's package.
-func installMongo(t *testing.T, h *hosts.Host) {
+// inMongo logs in with the official driver, as an address says, and does something in a database.
+func inMongo(ctx context.Context, uri, database string, do func(*mongo.Database) error) error {
+	m, err := mongo.Connect(options.Client().ApplyURI(uri).SetDirect(true).SetServerSelectionTimeout(3 * time.Second))
+	if err != nil {
+		return err
+	}
+	defer m.Disconnect(ctx)
+	return do(m.Database(database))
+}
+
+// installMongo puts the stand-in on a host in place of MongoDB's package. inside runs a command there.
+func installMongo(t *testing.T, inside func(in io.Reader, argv ...string) ([]byte, error)) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "mongod")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./test/mongostandin/mongod")
 	build.Dir = top
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	h.CopyIn(t, program, "/usr/bin/mongod")
-	h.WriteFile(t, "/etc/mongod.conf", 0o644, []byte("storage:\n  dbPath: /var/lib/mongodb\nnet:\n  port: 27017\n  bindIp: 127.0.0.1\n"))
-	h.WriteFile(t, "/etc/systemd/system/mongod.service", 0o644, []byte("[Service]\nExecStart=/usr/bin/mongod --config /etc/mongod.conf\nStateDirectory=mongodb\n[Install]\nWantedBy=multi-user.target\n"))
-	h.Exec(t, "chmod", "755", "/usr/bin/mongod")
-	h.Exec(t, "systemctl", "daemon-reload")
+	text, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []struct{ path, mode, text string }{
+		{"/usr/bin/mongod", "755", string(text)},
+		{"/etc/mongod.conf", "644", "storage:\n  dbPath: /var/lib/mongodb\nnet:\n  port: 27017\n  bindIp: 127.0.0.1\n"},
+		{"/etc/systemd/system/mongod.service", "644", "[Service]\nExecStart=/usr/bin/mongod --config /etc/mongod.conf\nStateDirectory=mongodb\n[Install]\nWantedBy=multi-user.target\n"},
+	} {
+		if _, err := inside(strings.NewReader(file.text), "install", "-D", "-m", file.mode, "/dev/stdin", file.path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := inside(nil, "systemctl", "daemon-reload"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mongoInsert logs in to a host's stand-in from here, with a user of a database, and writes to "shop".
 func mongoInsert(t *testing.T, h *hosts.Host, database, user, password string) error {
 	t.Helper()
-	m, err := mongo.Connect(options.Client().SetHosts([]string{h.Addr.String() + ":27017"}).SetDirect(true).SetServerSelectionTimeout(3 * time.Second).
-		SetAuth(options.Credential{AuthSource: database, Username: user, Password: password}))
-	if err != nil {
+	u := url.URL{Scheme: "mongodb", User: url.UserPassword(user, password), Host: h.Addr.String() + ":27017", Path: "/" + database}
+	return inMongo(t.Context(), u.String(), "shop", func(d *mongo.Database) error {
+		_, err := d.Collection("t").InsertOne(t.Context(), bson.D{{Key: "x", Value: 1}})
 		return err
-	}
-	defer m.Disconnect(t.Context())
-	_, err = m.Database("shop").Collection("t").InsertOne(t.Context(), bson.D{{Key: "x", Value: 1}})
-	return err
+	})
 }
 
 // mongoOnAHost proves item 75, and reset_password, on a host whose server lets nobody in without a password by now.

@@ -171,6 +171,15 @@ func (s *tsuruSite) serves(app, want string) {
 	}
 }
 
+// isUp waits for an instance of a service.
+func (s *tsuruSite) isUp(instance string) {
+	s.t.Helper()
+	s.await(3*time.Minute, "the instance "+instance, func() (bool, string) {
+		state := s.do("GET", "/services/instances/"+instance+"/status", "", 200)
+		return state == fmt.Sprintf("Service instance %q is up", instance), state
+	})
+}
+
 // TestTsuru is a team's life with the platform, on booted hosts: a router and two nodes that apps share.
 func TestTsuru(t *testing.T) {
 	gitPort, tlsPort := freePort(t), freePort(t)
@@ -227,10 +236,7 @@ func TestTsuru(t *testing.T) {
 	}
 	lossless("PostgreSQL is bound, and keeps a row", func(t *testing.T) {
 		s.do("POST", "/services/instances", `{"name":"rows","service_name":"postgresql"}`, 200)
-		s.await(3*time.Minute, "the database", func() (bool, string) {
-			state := s.do("GET", "/services/instances/rows/status", "", 200)
-			return strings.HasSuffix(state, "is up"), state
-		})
+		s.isUp("rows")
 		s.do("PUT", "/services/instances/rows/my-python", "", 200)
 		for want := 1; want <= 2; want++ {
 			if code, body := s.fetch(s.router, "my-python.apps.test", "/sql?"); code != 200 || strings.TrimSpace(body) != fmt.Sprint(want) {
@@ -238,6 +244,7 @@ func TestTsuru(t *testing.T) {
 			}
 		}
 	})
+	lossless("MongoDB", func(t *testing.T) { s.mongo(t, "my-nodejs") })
 	lossless("four units on both nodes", func(t *testing.T) {
 		s.do("PUT", "/apps/my-python/units", "3", 200)
 		hosts := map[string]bool{}
@@ -304,18 +311,12 @@ func TestTsuru(t *testing.T) {
 		s.serves("my-python", "hello from python")
 	})
 	t.Run("a lost host's units move, and only requests in flight fail", func(t *testing.T) {
-		out := s.do("GET", "/services/postgresql", "", 200)
-		var victim node
-		for _, n := range s.nodes() {
-			if slices.Contains(n.Roles, "pool") && !strings.Contains(out, n.Address) {
-				victim = n
-			}
-		}
+		victim := s.without("postgresql")
 		on := func(units []tsuruUnit) int {
 			return len(slices.DeleteFunc(slices.Clone(units), func(u tsuruUnit) bool { return u.IP != victim.Address }))
 		}
-		if units := s.units("my-python"); victim.Name == "" || on(units) == 0 {
-			t.Fatalf("no node of the pool has units and no database: %v, %s", units, out)
+		if units := s.units("my-python"); on(units) == 0 {
+			t.Fatalf("%s has no units: %v", victim.Name, units)
 		}
 		giveBack := s.lose(victim.Name)
 		lost := time.Now()

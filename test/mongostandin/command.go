@@ -37,6 +37,9 @@ var anybody = []string{"hello", "ismaster", "ping", "buildinfo", "saslstart", "s
 // writes are refused by a secondary.
 var writes = []string{"createuser", "updateuser", "dropuser", "dropallusersfromdatabase", "insert", "delete", "dropdatabase"}
 
+// onDocuments are the commands of users that may read and write.
+var onDocuments = []string{"insert", "find", "delete"}
+
 func (c *session) answer(body bson.D) bson.D {
 	if len(body) == 0 {
 		return failure(codeCommandNotFound, "CommandNotFound", "no command")
@@ -54,7 +57,10 @@ func (c *session) answer(body bson.D) bson.D {
 		return failure(codeInternal, "InternalError", "%s was made to fail", name)
 	}
 	if !c.mayLocked(command, database, body) {
-		return failure(codeUnauthorized, "Unauthorized", "command %s requires authentication", name)
+		if len(c.logins) == 0 {
+			return failure(codeUnauthorized, "Unauthorized", "command %s requires authentication", name)
+		}
+		return failure(codeUnauthorized, "Unauthorized", "not authorized on %s to execute command %s", database, name)
 	}
 	if s.secondary() && slices.Contains(writes, command) {
 		return failure(codeNotPrimary, "NotWritablePrimary", "not primary")
@@ -117,6 +123,8 @@ func (c *session) commandLocked(command, database string, body bson.D) bson.D {
 		return s.insertLocked(database, body)
 	case "find":
 		return s.findLocked(database, body)
+	case "delete":
+		return s.deleteLocked(database, body)
 	}
 	return failure(codeCommandNotFound, "CommandNotFound", "no such command: '%s'", body[0].Key)
 }
@@ -131,7 +139,7 @@ func (c *session) mayLocked(command, database string, body bson.D) bool {
 	}
 	for _, u := range c.logins {
 		for _, r := range c.server.data.Users[u.Database+"."+u.Name].Roles {
-			if r.Role == "root" || r.Database == database && (r.Role == "dbOwner" || r.Role == "readWrite" && (command == "insert" || command == "find")) {
+			if r.Role == "root" || r.Database == database && (r.Role == "dbOwner" || r.Role == "readWrite" && slices.Contains(onDocuments, command)) {
 				return true
 			}
 		}
@@ -265,6 +273,29 @@ func (s *Server) findLocked(database string, body bson.D) bson.D {
 		}
 	}
 	return success(bson.E{Key: "cursor", Value: bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: database + "." + collection}, {Key: "firstBatch", Value: batch}}})
+}
+
+// deleteLocked removes the documents that each filter matches, or the first of them when its limit is 1.
+func (s *Server) deleteLocked(database string, body bson.D) bson.D {
+	collection := text(body, body[0].Key)
+	deletes, _ := lookup(body, "deletes").(bson.A)
+	n := 0
+	for _, one := range deletes {
+		d, _ := one.(bson.D)
+		filter, _ := lookup(d, "q").(bson.D)
+		first, found := lookup(d, "limit") == int32(1), 0
+		left := slices.DeleteFunc(s.data.Documents[database][collection], func(raw []byte) bool {
+			if first && found == 1 || !matches(raw, filter) {
+				return false
+			}
+			found++
+			return true
+		})
+		if n += found; found > 0 {
+			s.data.Documents[database][collection] = left
+		}
+	}
+	return success(bson.E{Key: "n", Value: int32(n)})
 }
 
 func matches(raw []byte, filter bson.D) bool {
