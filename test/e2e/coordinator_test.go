@@ -82,8 +82,8 @@ type site struct {
 	log     *os.File
 }
 
-// newSite is a site whose default cloud is a network of this machine.
-func newSite(t *testing.T, network int) *site {
+// newSite is a site whose default cloud is a network of this machine, with more settings.
+func newSite(t *testing.T, network int, more ...string) *site {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("root is needed to boot machines")
@@ -93,7 +93,7 @@ clouds:
   nspawn: {engine: nspawn, bridge: rve%d, subnet: 10.90.%d.0/24}
   fake_driver: {engine: fake}
 default_cloud: nspawn
-`, top, network, network))
+%s`, top, network, network, strings.Join(more, "")))
 }
 
 // newSiteWith is a site with these settings, on a port and in a directory of its own.

@@ -55,6 +55,15 @@ func (s *site) awaitEnd(what string) {
 	})
 }
 
+// awaitKill waits until a coordinator that was started to be killed is.
+func (s *site) awaitKill(where string) {
+	s.t.Helper()
+	s.await(2*time.Minute, "the coordinator to be killed at "+where, func() (bool, string) { return s.dead(), "it lives" })
+	if status, ok := s.process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		s.t.Fatalf("%s: the coordinator ended with %s, want killed", where, s.process.ProcessState)
+	}
+}
+
 // killCase is a call whose operations the coordinator is killed in.
 type killCase struct {
 	call  func() ([]gandiOperation, error)
@@ -164,12 +173,7 @@ func (s *site) killedAt(n int, kill bool, c killCase) []gandiOperation {
 		s.t.Fatal(err)
 	}
 	if kill {
-		s.await(2*time.Minute, fmt.Sprintf("the coordinator to be killed at boundary %d (its call: %v)", n, err), func() (bool, string) {
-			return s.dead(), "it lives"
-		})
-		if status, ok := s.process.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			s.t.Fatalf("boundary %d: the coordinator ended with %s, want killed", n, s.process.ProcessState)
-		}
+		s.awaitKill(fmt.Sprintf("boundary %d (its call: %v)", n, err))
 		s.start(0)
 	}
 	if err != nil {

@@ -86,6 +86,15 @@ type tsuruSite struct {
 
 func (s *tsuruSite) do(method, path, body string, want int) string {
 	s.t.Helper()
+	code, text, err := s.try(method, path, body)
+	if err != nil || code != want {
+		s.t.Fatalf("%s %s: got %d %q %v, want %d", method, path, code, tail(text, 2000), err, want)
+	}
+	return text
+}
+
+func (s *tsuruSite) try(method, path, body string) (code int, text string, err error) {
+	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
@@ -98,14 +107,11 @@ func (s *tsuruSite) do(method, path, body string, want int) string {
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, path, err)
+		return 0, "", err
 	}
 	defer answer.Body.Close()
 	data, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != want {
-		s.t.Fatalf("%s %s: got %d %q %v, want %d", method, path, answer.StatusCode, tail(string(data), 2000), err, want)
-	}
-	return string(data)
+	return answer.StatusCode, string(data), err
 }
 
 // git runs stock git with stock ssh in the directory of one app.
