@@ -180,6 +180,17 @@ func TestApps(t *testing.T) {
 		release()
 		(<-done).want(200).has("\nOK\n")
 		ann.post("/apps/shop/env", `{"A":"1"}`).want(200)
+
+		ann.deploy("gone", "app.py").want(200)
+		release = b.world.hold()
+		defer release()
+		ann.delete("/apps/gone").want(200).is("success")
+		ann.post("/apps/gone/env", `{"A":"1"}`).want(409)
+		ann.delete("/apps/gone").want(409)
+		ann.get("/apps/gone").want(200)
+		ann.get("/apps").want(200).has(`"name":"gone"`)
+		release()
+		b.until("the app's end", func() bool { return ann.get("/apps/gone").code == 404 })
 	})
 	t.Run("40 restart", func(t *testing.T) {
 		ann.get("/apps/shop/restart").want(200)
@@ -268,6 +279,9 @@ func TestApps(t *testing.T) {
 		ann.put("/swap?app1=blue&app2=mem-1").want(412).is("Apps are not equal.\n")
 		ann.put("/swap?app1=blue&app2=mem-1&force=true").want(200)
 		ann.put("/swap?app1=blue&app2=mem-1&force=true").want(200)
+		ann.post("/apps", `{"name":"odd","platform":"go"}`).want(200)
+		ann.deploy("odd", "main.go").has("\nOK\n")
+		ann.put("/swap?app1=blue&app2=odd").want(412).is("Apps are not equal.\n") // another platform, as many units
 		ann.put("/swap?app1=blue&app2=nope").want(404)
 		modern := ann.with(form)
 		modern.post("/1.0/swap", "app1=blue&app2=mem-1&force=false&cnameOnly=false").want(412).is("Apps are not equal.\n")
@@ -436,9 +450,13 @@ func TestDeployRunLog(t *testing.T) {
 	})
 	t.Run("59 what a process sees", func(t *testing.T) {
 		ann.post("/apps/shop/env", `{"SEEN":"yes"}`).want(200)
-		for _, u := range b.world.started() {
+		units := b.world.started()
+		if len(units) == 0 {
+			t.Error("no unit is started")
+		}
+		for _, u := range units {
 			if u.Env["SEEN"] != "yes" || u.Env["TSURU_APPNAME"] != "shop" || u.Port < 1024 {
-				t.Errorf("got the environment %v on port %d", len(u.Env), u.Port)
+				t.Errorf("got %d variables on port %d, SEEN is %q", len(u.Env), u.Port, u.Env["SEEN"])
 			}
 		}
 	})

@@ -387,6 +387,9 @@ func TestServices(t *testing.T) {
 			})
 			ann.post("/services/instances", fmt.Sprintf(`{"name":%q,"service_name":%q}`, name, engine)).want(409)
 			bob.get("/services/instances/" + name).want(403)
+			one := ann.get("/services/instances/" + name).want(200).has(fmt.Sprintf(`"ServiceName":%q`, core.OfferName(engine))).has(fmt.Sprintf(`"name":%q`, name))
+			one.has(`"Teams":["red"]`).has(`"Apps":[]`).has(`"Plan":"shared"`).has(`"Address":"10.0.0.`)
+			ann.get("/services/instances").want(200).has(fmt.Sprintf(`"instances":[%q]`, name))
 			ann.put("/services/instances/" + name + "/data").want(200)
 			ann.put("/services/instances/" + name + "/data").want(409)
 			env := ann.env("data", "")
@@ -409,6 +412,13 @@ func TestServices(t *testing.T) {
 				t.Errorf("%s: got %d databases and %d users left on hosts", engine, databases, users)
 			}
 		}
+		release := b.world.hold()
+		ann.post("/services/instances", `{"name":"early","service_name":"mongo"}`).want(200) // which is another name of it
+		ann.get("/services/instances/early/status").want(200).is(`Service instance "early" is pending`)
+		ann.put("/services/instances/early/data").want(412).has("not ready")
+		release()
+		b.until("the database", func() bool { return strings.HasSuffix(ann.get("/services/instances/early/status").body, "is up") })
+		ann.delete("/services/instances/early").want(200)
 		ann.get("/services/postgresql/plans").want(200).has("shared")
 		ann.get("/services/mongodb/doc").want(200).has("MONGO_URI")
 		ann.put("/services/postgresql/doc", "x").want(403)

@@ -26,7 +26,7 @@ type world struct {
 	hosts    map[string]*host // by address
 	files    map[string][]byte
 	accepted map[string]string
-	gate     chan struct{} // builds wait until it is closed; nil: they do not
+	gate     chan struct{} // builds, removals of apps and new databases wait until it is closed; nil: they do not
 	mongo    bool          // hosts have a MongoDB server
 }
 
@@ -45,7 +45,7 @@ func newWorld() *world {
 	return &world{nodes: map[string]core.CloudNode{}, hosts: map[string]*host{}, files: map[string][]byte{}, accepted: map[string]string{}}
 }
 
-// hold makes builds wait until release.
+// hold makes builds, removals of apps and new databases wait until release.
 func (w *world) hold() (release func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -240,6 +240,22 @@ func (a agent) do(change func(*host) error) error {
 	return change(h)
 }
 
+// wait is for what hold holds.
+func (a agent) wait(ctx context.Context) error {
+	a.w.mu.Lock()
+	gate := a.w.gate
+	a.w.mu.Unlock()
+	if gate == nil {
+		return nil
+	}
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (a agent) Hostname(context.Context) (string, error) {
 	return a.n.Name, a.do(func(*host) error { return nil })
 }
@@ -257,7 +273,10 @@ func (a agent) EnableService(_ context.Context, p agentapi.EnableServiceParams) 
 func (a agent) CreateApp(_ context.Context, p agentapi.CreateAppParams) (agentapi.AppPaths, error) {
 	return agentapi.AppPaths{}, a.do(func(h *host) error { h.apps[p.App] = true; return nil })
 }
-func (a agent) DeleteApp(_ context.Context, p agentapi.AppParams) error {
+func (a agent) DeleteApp(ctx context.Context, p agentapi.AppParams) error {
+	if err := a.wait(ctx); err != nil {
+		return err
+	}
 	return a.do(func(h *host) error {
 		delete(h.apps, p.App)
 		maps.DeleteFunc(h.units, func(_ string, u agentapi.StartUnitParams) bool { return u.App == p.App })
@@ -270,7 +289,10 @@ func (a agent) MakeProxy(_ context.Context, p agentapi.ProxyParams) error {
 func (a agent) RemoveProxy(_ context.Context, p agentapi.RemoveProxyParams) error {
 	return a.do(func(h *host) error { delete(h.proxies, p.Hostname); return nil })
 }
-func (a agent) CreateDatabase(_ context.Context, engine string, p agentapi.CreateDatabaseParams) error {
+func (a agent) CreateDatabase(ctx context.Context, engine string, p agentapi.CreateDatabaseParams) error {
+	if err := a.wait(ctx); err != nil {
+		return err
+	}
 	return a.do(func(h *host) error { h.databases[engine+"/"+p.Name] = true; return nil })
 }
 func (a agent) DropDatabase(_ context.Context, engine, name string) error {
@@ -292,14 +314,10 @@ func (a agent) DropDatabaseUser(_ context.Context, _ string, p agentapi.DropData
 // BuildRelease fails for sources with a file "fail" in them, and says what else is there.
 func (a agent) BuildRelease(ctx context.Context, p agentapi.BuildReleaseParams, line func(string)) (b agentapi.ReleaseBuild, err error) {
 	a.w.mu.Lock()
-	data, gate := a.w.files[p.Source.SHA256], a.w.gate
+	data := a.w.files[p.Source.SHA256]
 	a.w.mu.Unlock()
-	if gate != nil {
-		select {
-		case <-gate:
-		case <-ctx.Done():
-			return b, ctx.Err()
-		}
+	if err := a.wait(ctx); err != nil {
+		return b, err
 	}
 	names, err := tarNames(data)
 	if err != nil {
