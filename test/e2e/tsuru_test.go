@@ -265,18 +265,27 @@ func TestTsuru(t *testing.T) {
 		s.do("POST", "/apps/my-python/env", `{"GREETING":"again"}`, 200)
 		s.serves("my-python", "hello from python again")
 	})
-	lossless("a release that does not start is refused", func(t *testing.T) {
-		before := s.units("my-python")
-		s.commit("my-python", map[string]string{"Procfile": "web: python3 -c \"print('no such luck'); raise SystemExit(3)\"\n"})
-		out, err := s.git("my-python", "push", "tsuru", "master")
-		if err == nil || !strings.Contains(out, "no such luck") {
-			t.Errorf("got %v, %s, want a failure with the unit's last lines", err, out)
-		}
-		if after := s.units("my-python"); !slices.Equal(names(before), names(after)) {
-			t.Errorf("got the units %v, want %v", after, before)
-		}
-		s.commit("my-python", map[string]string{"Procfile": sources["python"]["Procfile"]})
-	})
+	for why, c := range map[string]struct {
+		files map[string]string
+		said  string
+	}{
+		"does not start":        {map[string]string{"Procfile": "web: python3 -c \"print('no such luck'); raise SystemExit(3)\"\n"}, "no such luck"},
+		"has a hook that fails": {map[string]string{"tsuru.yaml": "hooks:\n  build:\n    - echo too bad; exit 7\n"}, "too bad"},
+		"fails its check":       {map[string]string{"tsuru.yaml": "healthcheck:\n  path: /\n  status: 418\n"}, "not 418"},
+	} {
+		lossless("a release that "+why+" is refused", func(t *testing.T) {
+			before := s.units("my-python")
+			s.commit("my-python", c.files)
+			out, err := s.git("my-python", "push", "tsuru", "master")
+			if err == nil || !strings.Contains(out, c.said) {
+				t.Errorf("got %v, %s, want a failure with %q", err, out, c.said)
+			}
+			if after := s.units("my-python"); !slices.Equal(names(before), names(after)) {
+				t.Errorf("got the units %v, want %v", after, before)
+			}
+			s.commit("my-python", map[string]string{"Procfile": sources["python"]["Procfile"], "tsuru.yaml": "{}\n"})
+		})
+	}
 	lossless("a release, and back", func(t *testing.T) {
 		s.commit("my-python", map[string]string{"app.py": strings.Replace(sources["python"]["app.py"], "hello from", "hola from", 1)})
 		s.push("my-python")
