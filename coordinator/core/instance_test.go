@@ -20,7 +20,7 @@ func databaseBed(t *testing.T) (*bed, core.App) {
 	b.router()
 	_, err := b.CreateTeam(t.Context(), b.alice, "reds")
 	b.must(err)
-	b.must(b.EnsurePool(t.Context()))
+	b.must(b.EnsurePool(t.Context(), ""))
 	b.until("the pool", func() bool { return len(b.poolNodes()) == 2 && len(b.unfinished()) == 0 })
 	return b, b.shared("shop")
 }
