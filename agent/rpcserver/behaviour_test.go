@@ -23,6 +23,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/rpcserver"
+	"github.com/reeve-paas/reeve/agent/rpcserver/rpctest"
 	"github.com/reeve-paas/reeve/crypto/envelope"
 	"github.com/reeve-paas/reeve/handlers"
 )
@@ -83,7 +84,7 @@ func TestErrorsOfMethods(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t, with("x", map[string]rpcserver.Method{"m": failing(c.err)}))
-			r := s.call(t, "/x", `{"method": "m", "params": {}, "id": 1}`).wantError(t, c.code, c.message, c.data)
+			r := s.Call(t, "/x", `{"method": "m", "params": {}, "id": 1}`).WantError(t, c.code, c.message, c.data)
 			if r.Error.Kind != c.kind {
 				t.Errorf("got kind %q, want %q", r.Error.Kind, c.kind)
 			}
@@ -94,10 +95,10 @@ func TestErrorsOfMethods(t *testing.T) {
 func TestACauseGoesToTheLogOnly(t *testing.T) {
 	err := &agentapi.Error{Kind: agentapi.KindNotFound, Text: "gone", Err: errors.New("inner detail")}
 	s := start(t, with("x", map[string]rpcserver.Method{"m": failing(err)}))
-	a := s.call(t, "/x", `{"method": "m", "params": {}, "id": 1}`)
+	a := s.Call(t, "/x", `{"method": "m", "params": {}, "id": 1}`)
 	s.stop()
-	if strings.Contains(string(a.plaintext), "inner") || !strings.Contains(s.log.String(), `err="inner detail"`) {
-		t.Errorf("got reply %s and log %s, want the cause in the log only", a.plaintext, s.log)
+	if strings.Contains(string(a.Plaintext), "inner") || !strings.Contains(s.log.String(), `err="inner detail"`) {
+		t.Errorf("got reply %s and log %s, want the cause in the log only", a.Plaintext, s.log)
 	}
 }
 
@@ -129,7 +130,7 @@ func TestABadMethodDoesNotHurtTheServer(t *testing.T) {
 		"returns_null":  "null",
 		"returns_bytes": `"aGk="`,
 	} {
-		r := s.call(t, "/x", `{"method": "`+name+`", "params": {}, "id": 1}`).reply(t)
+		r := s.Call(t, "/x", `{"method": "`+name+`", "params": {}, "id": 1}`).Reply(t)
 		got := string(r.Result)
 		if r.Error != nil {
 			got = r.Error.Message
@@ -138,7 +139,7 @@ func TestABadMethodDoesNotHurtTheServer(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
-	s.wantAlive(t)
+	s.WantAlive(t)
 	if !strings.Contains(s.log.String(), "secret detail") {
 		t.Error("the panic is not in the log")
 	}
@@ -152,9 +153,9 @@ func TestEveryRequestIsOneLogLineWithoutValues(t *testing.T) {
 			return "RESULT-" + p.Password, nil
 		}),
 	}))
-	s.call(t, "/x", `{"method": "set", "params": {"password": "hunter2"}, "id": "req-9"}`).reply(t)
-	s.call(t, "/x", `{"method": "set", "params": {"password": 5}, "id": 2}`).reply(t)
-	s.call(t, "/system", cpuStat).reply(t)
+	s.Call(t, "/x", `{"method": "set", "params": {"password": "hunter2"}, "id": "req-9"}`).Reply(t)
+	s.Call(t, "/x", `{"method": "set", "params": {"password": 5}, "id": 2}`).Reply(t)
+	s.Call(t, "/system", cpuStat).Reply(t)
 	s.stop()
 	log := s.log.String()
 	if got := strings.Count(log, "msg=\"rpc request\""); got != 3 {
@@ -173,17 +174,17 @@ func TestEveryRequestIsOneLogLineWithoutValues(t *testing.T) {
 
 func TestMetricsHaveBoundedLabels(t *testing.T) {
 	s := start(t, nil)
-	s.call(t, "/system", cpuStat).reply(t)
+	s.Call(t, "/system", cpuStat).Reply(t)
 	for i := range 20 {
-		s.call(t, "/system", fmt.Sprintf(`{"method": "m%d", "params": {}, "id": 1}`, i)).reply(t)
-		s.call(t, fmt.Sprintf("/n%d", i), cpuStat).reply(t)
+		s.Call(t, "/system", fmt.Sprintf(`{"method": "m%d", "params": {}, "id": 1}`, i)).Reply(t)
+		s.Call(t, fmt.Sprintf("/n%d", i), cpuStat).Reply(t)
 	}
-	m := s.seal(t, "/system", cpuStat)
-	m.signature = "x" + m.signature[1:]
-	if m.signature[0] == s.seal(t, "/system", cpuStat).signature[0] {
-		m.signature = "y" + m.signature[1:]
+	m := s.Seal("/system", cpuStat)
+	m.Signature = "x" + m.Signature[1:]
+	if m.Signature[0] == s.Seal("/system", cpuStat).Signature[0] {
+		m.Signature = "y" + m.Signature[1:]
 	}
-	s.send(t, m).wantStatus(t, 400)
+	s.Send(t, m).WantStatus(t, 400)
 	for _, line := range []string{
 		`reeve_rpc_requests_total{code="0",method="cpu_stat",namespace="system"} 1`,
 		`reeve_rpc_requests_total{code="-32601",method="other",namespace="system"} 20`,
@@ -203,27 +204,29 @@ func TestMetricsHaveBoundedLabels(t *testing.T) {
 
 func TestRefusalsAreShortAndFixed(t *testing.T) {
 	s := start(t, nil)
-	p := newPeer(t, s, rawKey)
-	for _, body := range []string{"***", "AAAA", p.base64(t, "x")[:8], strings.Repeat("A", 20) + "\n"} {
-		a := s.send(t, p.message(body))
-		if string(a.body) != "Failed to decrypt data" {
-			t.Errorf("%q: got %q, want one text for all", body, a.body)
+	raw := []byte("a key that the test knows, of forty byte")
+	s.tried(nil, 0).SetKey(t, raw)
+	p := rpctest.NewPeer(raw)
+	for _, body := range []string{"***", "AAAA", p.Base64(t, "x")[:8], strings.Repeat("A", 20) + "\n"} {
+		a := s.Send(t, p.Message(body))
+		if string(a.Body) != "Failed to decrypt data" {
+			t.Errorf("%q: got %q, want one text for all", body, a.Body)
 		}
 	}
 }
 
 func TestAKeyThatCannotBeReadIsOurFault(t *testing.T) {
 	s := start(t, nil)
-	m := s.seal(t, "/system", cpuStat)
+	m := s.Seal("/system", cpuStat)
 	key, _ := s.keys.Get()
 	s.keys.set(envelope.Key{}, errors.New("/etc/reeve/keys/default: permission denied"))
-	a := s.send(t, m)
-	a.wantStatus(t, 500)
-	if len(a.body) != 0 {
-		t.Errorf("got body %q, want none", a.body)
+	a := s.Send(t, m)
+	a.WantStatus(t, 500)
+	if len(a.Body) != 0 {
+		t.Errorf("got body %q, want none", a.Body)
 	}
 	s.keys.set(key, nil)
-	s.wantAlive(t)
+	s.WantAlive(t)
 	if !strings.Contains(s.log.String(), "permission denied") {
 		t.Error("the reason is not in the log")
 	}
@@ -234,15 +237,15 @@ func TestASecondServerRemembersWhatTheFirstOneSaw(t *testing.T) {
 	var effects []string
 	open := func(o *rpcserver.Options) { plusEffect(t, &effects)(o); o.StateDir = dir }
 	first := start(t, open)
-	used := first.seal(t, "/nginx", `{"method": "restart_service", "params": {}, "id": 1}`)
-	unused := first.seal(t, "/nginx", `{"method": "restart_service", "params": {}, "id": 2}`)
-	first.send(t, used).reply(t)
+	used := first.Seal("/nginx", `{"method": "restart_service", "params": {}, "id": 1}`)
+	unused := first.Seal("/nginx", `{"method": "restart_service", "params": {}, "id": 2}`)
+	first.Send(t, used).Reply(t)
 	first.stop()
 	second := start(t, open)
 	key, _ := first.keys.Get()
 	second.keys.set(key, nil)
-	second.send(t, used).wantStatus(t, 400)
-	second.send(t, unused).reply(t)
+	second.Send(t, used).WantStatus(t, 400)
+	second.Send(t, unused).Reply(t)
 	if len(effects) != 2 {
 		t.Errorf("got effects %v, want two", effects)
 	}
@@ -260,7 +263,7 @@ func TestWithoutStateOldChangesAreRefusedAfterAStart(t *testing.T) {
 		status int
 	}{{"restart_service", 400}, {"cpu_stat", 200}} {
 		body, date, signature := envelope.Seal(key, []byte(`{"method": "`+c.method+`", "params": {}, "id": 1}`), time.Now().Add(-10*time.Second))
-		s.send(t, message{path: "/nginx", body: body, date: date, signature: signature}).wantStatus(t, c.status)
+		s.Send(t, rpctest.Message{Path: "/nginx", Body: body, Date: date, Signature: signature}).WantStatus(t, c.status)
 	}
 	if len(effects) != 0 {
 		t.Errorf("got effects %v, want none", effects)
@@ -278,10 +281,10 @@ func TestEqualRequestsAtOnceAreCarriedOutOnce(t *testing.T) {
 			return nil, nil
 		}),
 	}))
-	m := s.seal(t, "/x", `{"method": "add", "params": {}, "id": 1}`)
+	m := s.Seal("/x", `{"method": "add", "params": {}, "id": 1}`)
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { s.send(t, m) })
+		wg.Go(func() { s.Send(t, m) })
 	}
 	wg.Wait()
 	if count != 1 {
@@ -298,20 +301,20 @@ func TestRunningCallsFinishAtShutdown(t *testing.T) {
 			return "done", ctx.Err()
 		}},
 	}))
-	result := make(chan answer, 1)
-	go func() { result <- s.call(t, "/x", `{"method": "slow", "params": {}, "id": 1}`) }()
+	result := make(chan rpctest.Answer, 1)
+	go func() { result <- s.Call(t, "/x", `{"method": "slow", "params": {}, "id": 1}`) }()
 	<-started
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.stop() }()
 	wait(t, "the listener to close", func() bool {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 		if err == nil {
 			conn.Close()
 		}
 		return err != nil
 	})
 	close(release)
-	if r := (<-result).reply(t); string(r.Result) != `"done"` {
+	if r := (<-result).Reply(t); string(r.Result) != `"done"` {
 		t.Errorf("got %s %v, want the result", r.Result, r.Error)
 	}
 	if err := <-stopped; err != nil {
@@ -327,13 +330,13 @@ func TestCallsThatDoNotFinishAreCancelled(t *testing.T) {
 			return nil, ctx.Err()
 		}}}
 	})
-	result := make(chan answer, 1)
-	go func() { result <- s.call(t, "/x", `{"method": "stuck", "params": {}, "id": 1}`) }()
+	result := make(chan rpctest.Answer, 1)
+	go func() { result <- s.Call(t, "/x", `{"method": "stuck", "params": {}, "id": 1}`) }()
 	wantMetric(t, s, "reeve_rpc_in_flight 1")
 	if err := s.stop(); err != nil {
 		t.Errorf("got %v, want a clean end", err)
 	}
-	(<-result).wantError(t, -32603, "Exception: context canceled", nil)
+	(<-result).WantError(t, -32603, "Exception: context canceled", nil)
 }
 
 func TestAMethodGoesOnWhenItsCallerHangsUp(t *testing.T) {
@@ -346,9 +349,9 @@ func TestAMethodGoesOnWhenItsCallerHangsUp(t *testing.T) {
 			return nil, nil
 		}},
 	}))
-	m := s.seal(t, "/x", `{"method": "slow", "params": {}, "id": 1}`)
+	m := s.Seal("/x", `{"method": "slow", "params": {}, "id": 1}`)
 	conn := s.dial(t)
-	fmt.Fprintf(conn, "POST /x HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: %d\r\n\r\n%s", m.date, m.signature, len(m.body), m.body)
+	fmt.Fprintf(conn, "POST /x HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: %d\r\n\r\n%s", m.Date, m.Signature, len(m.Body), m.Body)
 	<-started
 	conn.Close()
 	close(release)

@@ -50,7 +50,7 @@ func BenchmarkCPUStatAgainstEcho(b *testing.B) {
 	}
 	transport := agentclient.NewTransport(nil)
 	defer transport.CloseIdleConnections()
-	client, err := agentclient.New(s.url, key, &agentclient.Options{Transport: transport})
+	client, err := agentclient.New(s.URL, key, &agentclient.Options{Transport: transport})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,47 +22,10 @@ import (
 	"github.com/reeve-paas/reeve/handlers"
 )
 
-// endless is a body that never ends by itself and counts what was taken from it.
-type endless struct{ taken int64 }
-
-func (e *endless) Read(p []byte) (int, error) {
-	e.taken += int64(len(p))
-	return len(p), nil
-}
-
-func testBodyLimit(t *testing.T) {
-	s := start(t, nil)
-	blob := strings.Repeat("0123456789abcdef", 100<<10/16)
-	s.call(t, "/system", `{"method": "cpu_stat", "params": {"_platform_access_data": {"blob": "`+blob+`"}}, "id": 1}`).reply(t)
-	for name, declared := range map[string]int64{"declared": 20 << 20, "chunked": -1} {
-		t.Run(name, func(t *testing.T) {
-			body := &endless{}
-			m := s.seal(t, "/system", cpuStat)
-			req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/system", io.LimitReader(body, 20<<20))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.ContentLength = declared
-			req.Header.Set("Date", m.date)
-			req.Header.Set("X-Signature", m.signature)
-			resp, err := s.http.Do(req)
-			if err == nil {
-				resp.Body.Close()
-				if resp.StatusCode != http.StatusRequestEntityTooLarge {
-					t.Errorf("got status %d, want 413", resp.StatusCode)
-				}
-			} else if opErr, ok := errors.AsType[*net.OpError](err); !ok || opErr.Op != "write" && opErr.Op != "read" {
-				t.Errorf("got %v, want 413 or a closed connection", err)
-			}
-			s.wantAlive(t)
-		})
-	}
-}
-
 // dial opens a bare connection.
 func (s *server) dial(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,21 +55,21 @@ func TestHostileRequestsEndInAClearErrorAndChangeNothing(t *testing.T) {
 		want int
 	}{
 		{"a body of 20 MB is refused before it is read", func(t *testing.T, s *server) int {
-			m := s.seal(t, "/system", cpuStat)
+			m := s.Seal("/system", cpuStat)
 			conn := s.dial(t)
-			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 20971520\r\n\r\n", m.date, m.signature)
+			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 20971520\r\n\r\n", m.Date, m.Signature)
 			return status(t, conn)
 		}, 413},
 		{"a sender that stops in the middle of a body is cut off", func(t *testing.T, s *server) int {
-			m := s.seal(t, "/system", cpuStat)
+			m := s.Seal("/system", cpuStat)
 			conn := s.dial(t)
-			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 100\r\n\r\nxx", m.date, m.signature)
+			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 100\r\n\r\nxx", m.Date, m.Signature)
 			return status(t, conn)
 		}, 408},
 		{"a large body that stops is cut off", func(t *testing.T, s *server) int {
-			m := s.seal(t, "/system", cpuStat)
+			m := s.Seal("/system", cpuStat)
 			conn := s.dial(t)
-			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 1000000\r\n\r\nxx", m.date, m.signature)
+			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 1000000\r\n\r\nxx", m.Date, m.Signature)
 			return status(t, conn)
 		}, 408},
 		{"a sender that stops in the middle of the headers is cut off", func(t *testing.T, s *server) int {
@@ -115,9 +78,9 @@ func TestHostileRequestsEndInAClearErrorAndChangeNothing(t *testing.T) {
 			return status(t, conn)
 		}, 0},
 		{"a truncated body is refused", func(t *testing.T, s *server) int {
-			m := s.seal(t, "/system", cpuStat)
+			m := s.Seal("/system", cpuStat)
 			conn := s.dial(t)
-			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 100\r\n\r\n%s", m.date, m.signature, m.body[:9])
+			fmt.Fprintf(conn, "POST /system HTTP/1.1\r\nHost: x\r\nDate: %s\r\nX-Signature: %s\r\nContent-Length: 100\r\n\r\n%s", m.Date, m.Signature, m.Body[:9])
 			conn.(*net.TCPConn).CloseWrite()
 			return status(t, conn)
 		}, 400},
@@ -133,13 +96,13 @@ func TestHostileRequestsEndInAClearErrorAndChangeNothing(t *testing.T) {
 		}, 400},
 		{"JSON nested too deeply is an invalid request", func(t *testing.T, s *server) int {
 			for _, deep := range []string{strings.Repeat("[", 100_000), strings.Repeat("[", 65) + strings.Repeat("]", 65), strings.Repeat(`{"a":`, 100_000)} {
-				s.call(t, "/system", `{"method": "cpu_stat", "params": {"x": `+deep+`}, "id": 1}`).
-					wantError(t, -32600, "Invalid Request", "JSON is nested deeper than 64 levels")
+				s.Call(t, "/system", `{"method": "cpu_stat", "params": {"x": `+deep+`}, "id": 1}`).
+					WantError(t, -32600, "Invalid Request", "JSON is nested deeper than 64 levels")
 			}
 			return 200
 		}, 200},
 		{"brackets in strings are no nesting", func(t *testing.T, s *server) int {
-			s.call(t, "/system", `{"method": "statvfs", "params": {"mpoints": ["`+strings.Repeat(`[\"{`, 200)+`"]}, "id": 1}`).reply(t)
+			s.Call(t, "/system", `{"method": "statvfs", "params": {"mpoints": ["`+strings.Repeat(`[\"{`, 200)+`"]}, "id": 1}`).Reply(t)
 			return 200
 		}, 200},
 	} {
@@ -155,7 +118,7 @@ func TestHostileRequestsEndInAClearErrorAndChangeNothing(t *testing.T) {
 			if got := c.send(t, s); got != c.want {
 				t.Errorf("got status %d, want %d", got, c.want)
 			}
-			s.wantAlive(t)
+			s.WantAlive(t)
 			s.stop()
 			if changed {
 				t.Error("something was changed")
@@ -171,12 +134,12 @@ func TestSourcesThatAreNotAllowedAreClosed(t *testing.T) {
 	}
 	wantMetric(t, s, `reeve_rpc_rejected_total{reason="source"} 1`)
 	s = start(t, func(o *rpcserver.Options) { o.AllowFrom = prefixes(t, "192.0.2.0/24", "127.0.0.0/8") })
-	s.wantAlive(t)
+	s.WantAlive(t)
 }
 
 func TestConnectionsAreLimited(t *testing.T) {
 	s := start(t, func(o *rpcserver.Options) { o.MaxConnections = 2 })
-	s.wantAlive(t) // holds the first one open
+	s.WantAlive(t) // holds the first one open
 	second := s.dial(t)
 	fmt.Fprintf(second, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if got := status(t, second); got != 400 {
@@ -194,7 +157,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 }
 
 // wait polls for what another goroutine does.
-func wait(t *testing.T, what string, done func() bool) {
+func wait(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for tick := time.NewTicker(2 * time.Millisecond); !done(); <-tick.C {
@@ -202,30 +165,6 @@ func wait(t *testing.T, what string, done func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
-}
-
-func testTLS(t *testing.T) {
-	config, roots := selfSigned(t)
-	s := start(t, func(o *rpcserver.Options) {
-		o.TLSListen, o.TLS = []string{"127.0.0.1:0"}, config
-	})
-	plain := s.url
-	s.wantAlive(t)
-	s.url = "https://" + s.Addrs()[1].String()
-	transport := s.http.Transport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-	transport.ForceAttemptHTTP2 = true // must fall back
-	s.http.Transport = transport
-	a := s.call(t, "/system", cpuStat)
-	if r := a.reply(t); string(r.ID) != "1340184043.523402" {
-		t.Errorf("got id %s, want the request's", r.ID)
-	}
-	s.call(t, "/nosuch", cpuStat).wantError(t, -32099, "Namespace not found", "nosuch")
-	m := s.seal(t, "/system", cpuStat)
-	m.signature = m.signature[1:] + "A"
-	s.send(t, m).wantStatus(t, 400)
-	s.url = plain
-	s.wantAlive(t)
 }
 
 func selfSigned(t *testing.T) (*tls.Config, *x509.CertPool) {

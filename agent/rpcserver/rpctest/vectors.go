@@ -1,4 +1,4 @@
-package rpcserver_test
+package rpctest
 
 import (
 	"crypto/sha256"
@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/reeve-paas/reeve/agent/rpcserver"
 	"github.com/reeve-paas/reeve/crypto/envelope"
 )
 
@@ -60,19 +59,19 @@ func (v vector) body(t *testing.T, key envelope.Key) []byte {
 	return body
 }
 
-// TestVectors sends every request of the wire's vectors to a server with the clock check off.
-func TestVectors(t *testing.T) {
-	data, err := os.ReadFile("../../crypto/envelope/testdata/envelope.json")
+// Vectors sends every request of the wire's vectors to a server that compares no dates with the clock. It leaves the server
+// with a key of its own.
+func Vectors(t *testing.T, s *Server, file string) {
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct{ Vectors []vector }
-	if err := json.Unmarshal(data, &file); err != nil {
+	var all struct{ Vectors []vector }
+	if err := json.Unmarshal(data, &all); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, func(o *rpcserver.Options) { o.MaxClockSkew = -1 })
 	sent := 0
-	for _, v := range file.Vectors {
+	for _, v := range all.Vectors {
 		if v.Kind != "request" || v.SafeToExecute != nil && !*v.SafeToExecute {
 			continue
 		}
@@ -82,25 +81,24 @@ func TestVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			newPeer(t, s, raw)
-			key, _ := s.keys.Get()
-			m := message{path: v.Path, body: v.body(t, key), date: v.Date, signature: v.Signature}
+			s.SetKey(t, raw)
+			m := Message{Path: v.Path, Body: v.body(t, s.Key()), Date: v.Date, Signature: v.Signature}
 			if slices.Contains(v.OmitHeaders, "Date") {
-				m.date = ""
+				m.Date = ""
 			}
 			if slices.Contains(v.OmitHeaders, "X-Signature") {
-				m.signature = ""
+				m.Signature = ""
 			}
-			a := s.send(t, m)
+			a := s.Send(t, m)
 			if v.Expect.HTTPStatus == 400.0 {
-				a.wantStatus(t, 400)
+				a.WantStatus(t, 400)
 				return
 			}
 			want := v.Expect.RPC
 			if want == nil {
 				want = v.Expect.RPCIf200
 			}
-			want.check(t, a.reply(t))
+			want.check(t, a.Reply(t))
 		})
 	}
 	if sent != 42 {
@@ -108,7 +106,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-func (want *vectorRPC) check(t *testing.T, got rpc) {
+func (want *vectorRPC) check(t *testing.T, got RPC) {
 	t.Helper()
 	if want.IDRaw != "" && string(got.ID) != want.IDRaw {
 		t.Errorf("got id %s, want %s", got.ID, want.IDRaw)
@@ -138,7 +136,7 @@ func (want *vectorRPC) check(t *testing.T, got rpc) {
 	}
 }
 
-func (want *vectorRPC) checkError(t *testing.T, got rpc) {
+func (want *vectorRPC) checkError(t *testing.T, got RPC) {
 	t.Helper()
 	if got.Error == nil {
 		t.Fatalf("got result %s, want an error", got.Result)
