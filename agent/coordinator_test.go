@@ -3,19 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/agent/operation"
@@ -24,74 +19,13 @@ import (
 	"github.com/reeve-paas/reeve/crypto/keyring"
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
-	"github.com/reeve-paas/reeve/test/queryenv"
+	"github.com/reeve-paas/reeve/test/oldcoordinator"
 )
-
-// farCoordinator is a coordinator of the old kind.
-type farCoordinator struct {
-	key     envelope.Key
-	replies map[string]string // of QueryEnv, by command
-
-	mu       sync.Mutex
-	messages []farMessage
-	arrived  chan struct{}
-}
-
-type farMessage struct {
-	Queue string `json:"-"`
-	ID    string
-	Name  string
-	Body  json.RawMessage
-}
-
-func (f *farCoordinator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if queue, ok := strings.CutPrefix(r.URL.Path, "/messaging/"); ok {
-		body, _ := io.ReadAll(r.Body)
-		text, err := envelope.Open(f.key, body, r.Header.Get("Date"), r.Header.Get("X-Signature"))
-		m := farMessage{Queue: queue}
-		if err != nil || json.Unmarshal(text, &m) != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		f.mu.Lock()
-		f.messages = append(f.messages, m)
-		f.mu.Unlock()
-		f.arrived <- struct{}{}
-		w.WriteHeader(http.StatusCreated)
-		return
-	}
-	queryenv.Server{Key: f.key, Answer: func(command string, _ map[string]string) (string, error) {
-		reply, ok := f.replies[command]
-		if !ok {
-			return "", errors.New("unknown operation")
-		}
-		return reply, nil
-	}}.ServeHTTP(w, r)
-}
-
-// await waits until so many messages arrived.
-func (f *farCoordinator) await(t *testing.T, n int) []farMessage {
-	t.Helper()
-	limit := time.After(20 * time.Second)
-	for {
-		f.mu.Lock()
-		list := f.messages
-		f.mu.Unlock()
-		if len(list) >= n {
-			return list
-		}
-		select {
-		case <-f.arrived:
-		case <-limit:
-			t.Fatalf("got %d messages, want %d", len(list), n)
-		}
-	}
-}
 
 // connected is an agent's handlers with a coordinator, on a host that is made up.
 type connected struct {
 	host  *hosttest.Host
-	far   *farCoordinator
+	far   *oldcoordinator.Coordinator
 	table rpcserver.Table
 
 	connection coordinator
@@ -104,7 +38,7 @@ func newConnected(t *testing.T) *connected {
 	if err != nil {
 		t.Fatal(err)
 	}
-	far := &farCoordinator{key: key, replies: map[string]string{}, arrived: make(chan struct{}, 100)}
+	far := oldcoordinator.New(key)
 	server := httptest.NewServer(far)
 	t.Cleanup(server.Close)
 	c := DefaultConfig()
@@ -169,7 +103,7 @@ func TestConformance43_OperationResultReachesTheCoordinator(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := map[string]agentapi.Operation{}
-	for _, m := range c.far.await(t, 3) {
+	for _, m := range c.far.Await(t, 3) {
 		var o agentapi.Operation
 		if err := json.Unmarshal(m.Body, &o); err != nil || m.Name != "OperationResult" || m.Queue != "control" || o.ID == "" {
 			t.Fatalf("got %s in %s: %s", m.Name, m.Queue, m.Body)
@@ -190,8 +124,8 @@ func TestConformance43_OperationResultReachesTheCoordinator(t *testing.T) {
 func TestConformance57_DefinitionsComeFromTheCoordinator(t *testing.T) {
 	c := newConnected(t)
 	c.host.WriteText("/srv/depth", "5.5\nx")
-	c.far.replies["get-scaling-metrics"] = `<metrics><metric id="101" name="queue.depth"><path>/srv/depth</path><retrieve-method>read</retrieve-method></metric>
-		<metric id="102" name="gone"><path>/srv/none</path><retrieve-method>read</retrieve-method></metric></metrics>`
+	c.far.Reply("get-scaling-metrics", `<metrics><metric id="101" name="queue.depth"><path>/srv/depth</path><retrieve-method>read</retrieve-method></metric>
+		<metric id="102" name="gone"><path>/srv/none</path><retrieve-method>read</retrieve-method></metric></metrics>`)
 	result, err := c.call(t, "system", "scaling_metrics", `{}`)
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +135,7 @@ func TestConformance57_DefinitionsComeFromTheCoordinator(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	c.far.replies["get-scaling-metrics"] = `<metrics><metric id="1" name="x"><path>/x</path><retrieve-method>guess</retrieve-method></metric></metrics>`
+	c.far.Reply("get-scaling-metrics", `<metrics><metric id="1" name="x"><path>/x</path><retrieve-method>guess</retrieve-method></metric></metrics>`)
 	if _, err := c.call(t, "system", "scaling_metrics", `{}`); err == nil || !strings.HasPrefix(err.Error(), "QueryEnvError: ") {
 		t.Errorf("got %v, want a QueryEnvError", err)
 	}
@@ -213,7 +147,7 @@ func TestConformance58_ExecScriptResultReachesTheCoordinator(t *testing.T) {
 	if _, err := c.call(t, "system", "execute_scripts", `{"event_name": "Test", "scripts": [{"name": "hello", "body": "#!/bin/sh\necho hi", "timeout": 10, "execution_id": "e-1"}]}`); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range c.far.await(t, 2) {
+	for _, m := range c.far.Await(t, 2) {
 		if m.Name != "ExecScriptResult" {
 			continue
 		}
@@ -233,8 +167,8 @@ func twice(s string) string { return html.EscapeString(html.EscapeString(s)) }
 func TestApacheAsksForSites(t *testing.T) {
 	c := newConnected(t)
 	c.web(t)
-	c.far.replies["list-virtualhosts"] = `<vhosts><vhost hostname="a.test" type="apache" https="0"><raw>` +
-		twice("<VirtualHost *:80>\nServerName a.test\nDocumentRoot /srv/a\n</VirtualHost>\n") + `</raw></vhost></vhosts>`
+	c.far.Reply("list-virtualhosts", `<vhosts><vhost hostname="a.test" type="apache" https="0"><raw>`+
+		twice("<VirtualHost *:80>\nServerName a.test\nDocumentRoot /srv/a\n</VirtualHost>\n")+`</raw></vhost></vhosts>`)
 	if _, err := c.call(t, "apache", "reconfigure", `{"vhosts": null, "async": false}`); err != nil {
 		t.Fatal(err)
 	}
@@ -242,14 +176,14 @@ func TestApacheAsksForSites(t *testing.T) {
 	if got := c.host.Text(file); !strings.Contains(got, "ServerName a.test") {
 		t.Errorf("got %s", got)
 	}
-	delete(c.far.replies, "list-virtualhosts")
+	c.far.Reply("list-virtualhosts", "")
 	if _, err := c.call(t, "apache", "reconfigure", `{"vhosts": null, "async": false}`); err == nil || !strings.Contains(err.Error(), "QueryEnv failed: unknown operation") {
 		t.Errorf("got %v, want the coordinator's refusal", err)
 	}
 	if c.host.Text(file) == "" {
 		t.Error("a failed question took the site down")
 	}
-	c.far.replies["list-virtualhosts"] = "<vhosts/>"
+	c.far.Reply("list-virtualhosts", "<vhosts/>")
 	if _, err := c.call(t, "apache", "reconfigure", `{"async": false}`); err != nil {
 		t.Fatal(err)
 	}
@@ -261,9 +195,9 @@ func TestApacheAsksForSites(t *testing.T) {
 func TestNginxAsksForRolesAndCertificates(t *testing.T) {
 	c := newConnected(t)
 	c.web(t)
-	c.far.replies["list-roles"] = `<roles><role id="5" name="app" behaviour="app"><hosts><host index="1" internal-ip="10.0.0.5" external-ip="192.0.2.5" status="Running" cloud-location=""/></hosts></role></roles>`
+	c.far.Reply("list-roles", `<roles><role id="5" name="app" behaviour="app"><hosts><host index="1" internal-ip="10.0.0.5" external-ip="192.0.2.5" status="Running" cloud-location=""/></hosts></role></roles>`)
 	cert, key, _ := webtest.Certificate(t, "p.test", false)
-	c.far.replies["get-https-certificate"] = fmt.Sprintf("<virtualhost><cert>%s</cert><pkey>%s</pkey><ca_cert/></virtualhost>", cert, key)
+	c.far.Reply("get-https-certificate", fmt.Sprintf("<virtualhost><cert>%s</cert><pkey>%s</pkey><ca_cert/></virtualhost>", cert, key))
 	if _, err := c.call(t, "nginx", "make_proxy", `{"hostname": "p.test", "backends": [{"farm_role_id": 5}], "ssl": true, "ssl_certificate_id": 77}`); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +215,7 @@ func TestNginxAsksForRolesAndCertificates(t *testing.T) {
 func TestParametersOfTheRoleComeFromTheCoordinator(t *testing.T) {
 	c := newConnected(t)
 	c.web(t)
-	c.far.replies["list-farm-role-params"] = `<www><proxies><item><name>p.test</name><backends><item><host>192.0.2.1</host></item></backends></item></proxies></www>`
+	c.far.Reply("list-farm-role-params", `<www><proxies><item><name>p.test</name><backends><item><host>192.0.2.1</host></item></backends></item></proxies></www>`)
 	if _, err := c.call(t, "service", "reconfigure", `{"async": false}`); err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +250,7 @@ func TestHostUpdate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := c.far.await(t, 1)
+	got := c.far.Await(t, 1)
 	if len(got) != 1 || got[0].Queue != "control" || got[0].Name != "HostUpdate" || string(got[0].Body) != `{"base":{"api_port":8009}}` {
 		t.Errorf("got %s", got)
 	}
