@@ -239,7 +239,7 @@ func Conformance(t *testing.T, s *Server) {
 			for _, name := range []string{"no_such_method", "__init__", "create", "CPU_STAT", ""} {
 				s.Call(t, "/system", `{"method": "`+name+`", "params": {}, "id": 1}`).WantError(t, -32601, "Method not found", name)
 			}
-			s.Call(t, "/operation", `{"method": "create", "params": {}, "id": 1}`).WantError(t, -32601, "Method not found", "create")
+			s.Call(t, "/operation", `{"method": "create", "params": {}, "id": 2}`).WantError(t, -32601, "Method not found", "create")
 		}},
 		{"22 an incomplete request and a batch are invalid, and the id is empty", func(t *testing.T, s *Server) {
 			for text, data := range map[string]string{
