@@ -43,11 +43,12 @@ type coreHost struct {
 }
 
 // TestCoreItemsOnABootedHost is the checklist of spec agent-core 8, items 1 to 59, over the wire against an installed agent.
-// Items 53, 54 are in TestSystemOnARealHost. A subtest's name begins with its number.
+// Items 53 and 54 are in TestSystemOnARealHost. A subtest's name begins with its number.
 func TestCoreItemsOnABootedHost(t *testing.T) {
 	t.Parallel()
 	c := newCoreHost(t)
 	c.rememberMuch(t)
+	process := c.h.Exec(t, "systemctl", "show", agentUnit, "-P", "MainPID")
 	rpctest.Conformance(t, c.Server)
 	t.Run("25 credentials are left nowhere on the host", c.credentialsAreLeftNowhere)
 	t.Run("33 TLS carries the same envelope, and the plain listener is unaffected", func(t *testing.T) {
@@ -56,6 +57,7 @@ func TestCoreItemsOnABootedHost(t *testing.T) {
 		rpctest.Conformance(t, &overTLS)
 		c.WantAlive(t)
 	})
+	wantText(t, c.h, process, "systemctl", "show", agentUnit, "-P", "MainPID") // nothing of this ended it
 	t.Run("01 to 26 and 33 the wire's vectors", func(t *testing.T) {
 		c.configure(t, "max_clock_skew: 0s")
 		file := filepath.Join(top, "crypto/envelope/testdata/envelope.json")
@@ -251,22 +253,39 @@ func (c *coreHost) operations(t *testing.T) {
 	// mkfs waits while it is told to.
 	c.h.Exec(t, "sh", "-c", makeLoops)
 	c.h.WriteFile(t, "/usr/local/sbin/mkfs.ext4", 0o755, []byte("#!/bin/sh\nif test -e /run/hold; then touch /run/held; while test -e /run/hold; do sleep 0.02; done; fi\nexec /usr/sbin/mkfs.ext4 \"$@\"\n"))
+	// Loop devices are the kernel's, which other hosts share: the names of their files must be this host's own, and none may stay.
+	disks := "/srv/" + rand.Text()
+	c.h.Exec(t, "mkdir", disks)
+	attached := func() string {
+		return c.h.Exec(t, "sh", "-c", "losetup --list --noheadings --output NAME,BACK-FILE | grep "+disks+" || true")
+	}
+	defer func() {
+		c.h.Exec(t, "rm", "-f", "/run/hold")
+		for line := range strings.Lines(attached()) {
+			c.h.Exec(t, "losetup", "--detach", strings.Fields(line)[0])
+		}
+	}()
 	volume := func(name string) string {
-		return fmt.Sprintf(`{"volume": {"type": "loop", "size": 0.02, "file": "/srv/disks/%s.img", "fstype": "ext4"}, "mkfs": true, "async": true}`, name)
+		return fmt.Sprintf(`{"volume": {"type": "loop", "size": 0.02, "file": "%s/%s.img", "fstype": "ext4"}, "mkfs": true, "async": true}`, disks, name)
 	}
 	// begin starts a storage.create that has begun and does not end before release.
 	begin := func(t *testing.T, name string) (id string) {
 		t.Helper()
 		c.h.Exec(t, "touch", "/run/hold")
 		c.into(t, "storage.create", volume(name), &id)
-		hosts.Eventually(t, "the filesystem is being made", func() bool { _, err := c.h.Try(t, "test", "-e", "/run/held"); return err == nil })
+		hosts.Eventually(t, "the filesystem is being made", func() bool {
+			if o := c.record(t, id); o.Status != agentapi.OperationInProgress {
+				t.Fatalf("got %+v, want it to make a filesystem", o)
+			}
+			_, err := c.h.Try(t, "test", "-e", "/run/held")
+			return err == nil
+		})
 		return id
 	}
 	release := func(t *testing.T) {
 		t.Helper()
 		c.h.Exec(t, "rm", "-f", "/run/hold", "/run/held")
 	}
-	c.h.Exec(t, "mkdir", "-p", "/srv/disks")
 	busy := func(t *testing.T, want string) {
 		t.Helper()
 		if got := c.result(t, "operation.has_in_progress", `{}`); string(got) != want {
@@ -445,7 +464,7 @@ func (c *coreHost) operations(t *testing.T) {
 				c.result(t, "storage.destroy", `{"volume": `+string(v)+`, "force": true}`)
 			}
 		}
-		if left := c.h.Exec(t, "sh", "-c", "ls /srv/disks; losetup --list --noheadings --output BACK-FILE | grep /srv/disks || true"); left != "" {
+		if left := c.h.Exec(t, "ls", disks) + attached(); left != "" {
 			t.Errorf("got %s left of the volumes", left)
 		}
 	})
