@@ -4,6 +4,7 @@ import java.util.logging.LogRecord;
 import java.util.logging.Logger;
 import org.apache.catalina.Context;
 import org.apache.catalina.LifecycleState;
+import org.apache.catalina.connector.Connector;
 import org.apache.catalina.core.StandardHost;
 import org.apache.catalina.startup.Tomcat;
 import org.apache.catalina.valves.ErrorReportValve;
@@ -20,10 +21,6 @@ public class Serve {
         File base = new File("/tmp/tomcat");
         new File(base, "webapps").mkdirs();
         tomcat.setBaseDir(base.getPath());
-        tomcat.setPort(Integer.parseInt(System.getenv("PORT")));
-        tomcat.getConnector().setProperty("bindOnInit", "false");
-        tomcat.getConnector().setProperty("maxThreads", "50");
-        tomcat.getConnector().setProperty("minSpareThreads", "4");
 
         StandardHost host = (StandardHost) tomcat.getHost();
         RemoteIpValve proxies = new RemoteIpValve();
@@ -59,6 +56,14 @@ public class Serve {
             System.exit(1);
         }
         Logger.getLogger("").removeHandler(failures);
+        Connector connector = new Connector();
+        connector.setPort(Integer.parseInt(System.getenv("PORT")));
+        connector.setProperty("maxThreads", "50");
+        connector.setProperty("minSpareThreads", "4");
+        tomcat.getService().addConnector(connector); // not before: whoever can connect takes the application for up
+        if (connector.getState() != LifecycleState.STARTED) {
+            System.exit(1);
+        }
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             try {
                 tomcat.stop();
