@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/reeve-paas/reeve/coordinator/core"
+	"github.com/reeve-paas/reeve/handlers/deploy/platform"
 )
 
 const defaultListenGit = ":2222"
@@ -101,6 +102,7 @@ type CloudConfig struct {
 	Bridge         string         `yaml:"bridge"`          // nspawn: name of its bridge
 	Subnet         string         `yaml:"subnet"`          // nspawn: IPv4 prefix of its nodes, at least /29
 	Hosts          []HostConfig   `yaml:"hosts"`           // static: machines that vm/start may enrol
+	Platforms      []string       `yaml:"platforms"`       // static: optional platforms whose packages its machines have
 	Location       LocationConfig `yaml:"location"`        // nspawn, static
 }
 
@@ -329,6 +331,11 @@ func (c *Config) Validate() error {
 		switch cloud.Engine {
 		case "fake":
 		case "static":
+			for _, p := range cloud.Platforms {
+				if !slices.Contains(platform.Optional(), p) {
+					bad("clouds.%s.platforms: %q is none of %s", name, p, strings.Join(platform.Optional(), ", "))
+				}
+			}
 			for i, h := range cloud.Hosts {
 				if h.Name == "" || h.Address == "" || h.KeyFile == "" || h.HostKey == "" {
 					bad("clouds.%s.hosts[%d]: name, address, key_file and host_key are needed", name, i)

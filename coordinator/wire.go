@@ -79,7 +79,7 @@ func nspawnOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) (ns
 }
 
 func staticOptions(cfg Config, name string, c CloudConfig, log *slog.Logger) static.Options {
-	o := static.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Anonymous: c.AllowAnonymous, Location: c.Location.core(), Log: log}
+	o := static.Options{StateDir: filepath.Join(cfg.DataDir, "clouds", name), Anonymous: c.AllowAnonymous, Platforms: c.Platforms, Location: c.Location.core(), Log: log}
 	o.Package = func(family, arch string) (string, error) {
 		if arch != machineArch() {
 			return "", core.Errorf(core.Unsupported, core.ObjNode, "there is no agent for %s machines here, only for %s", arch, machineArch())

@@ -325,6 +325,9 @@ func (c *Core) createService(ctx context.Context, p Principal, spec ServiceSpec)
 		size = roomy(sizes)
 		unitMB = serviceUnitMB(size)
 	}
+	if least := c.PlatformNeeds[kind.Platform].MemoryMB; unitMB > 0 && unitMB < least {
+		return Service{}, Errorf(Unavailable, ObjSize, "a unit of %s needs %d MB of memory, and nodes of size %s have %d MB for one", kind.Platform, least, size.Name, unitMB)
+	}
 	now := c.now()
 	app := App{ID: AppID("app-" + randomHex(8)), AccountID: p.Account.ID, Platform: kind.Platform, Engine: kind.Engine, SizeID: size.ID, MemoryMB: unitMB,
 		Cloud: cloudName, State: AppCreating, BaseDiskGB: baseDiskGB, StartsAt: now.Truncate(time.Second), EndsAt: AddMonths(now.Truncate(time.Second), MaxMonths), CreatedAt: now}

@@ -94,6 +94,10 @@ func TestPlatformsThatNeedAnImage(t *testing.T) {
 	}
 	b.javaImage()
 	offered(true)
+	b.world.sizes = []core.Size{{ID: "tiny", Name: "tiny", MemoryMB: 256}}
+	if _, err := b.CreateService(t.Context(), b.alice, core.ServiceSpec{Type: "java"}); core.KindOf(err) != core.Unavailable || !strings.Contains(err.Error(), "needs 128 MB") {
+		t.Errorf("where nodes are too small: got %v", err)
+	}
 
 	// Nodes of the pool that were there before are not for it, and stay for others.
 	b.must(b.EnsurePool(t.Context(), ""))
@@ -112,12 +116,13 @@ func TestPlatformsThatNeedAnImage(t *testing.T) {
 func TestServiceOfUnits(t *testing.T) {
 	b := javaBed(t)
 	b.javaImage()
+	b.world.sizes = []core.Size{{ID: "s", MemoryMB: 512}, {ID: "m", MemoryMB: 1024}, {ID: "l", MemoryMB: 2048}}
 	b.router()
 	s, err := b.CreateService(t.Context(), b.alice, core.ServiceSpec{Type: "java"})
 	b.must(err)
 	num := s.App.Num
-	if n := s.App.Nodes[0]; n.ImageID != "image-java" {
-		t.Errorf("got a node of image %s", n.ImageID)
+	if n := s.App.Nodes[0]; n.ImageID != "image-java" || n.SizeID != "m" || s.App.MemoryMB != (1024-128)/2 {
+		t.Errorf("got a node of image %s and size %s, with units of %d MB", n.ImageID, n.SizeID, s.App.MemoryMB)
 	}
 	b.must(b.StartupService(t.Context(), b.alice, num))
 	b.fronted(b.reaches(num, core.ServiceRunning), 1) // the page before there is code

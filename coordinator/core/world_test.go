@@ -23,6 +23,7 @@ type world struct {
 	mu         sync.Mutex // protects the fields below
 	last       int
 	images     []core.Image
+	sizes      []core.Size
 	nodes      map[string]*core.CloudNode
 	volumes    map[string]*core.CloudVolume
 	copies     map[string]*core.CloudSnapshot
@@ -70,6 +71,7 @@ func newWorld() *world {
 		files:  newFiles(),
 		info:   core.CloudInfo{Type: "mem", Name: "memory", Agents: true, Volumes: true, Power: true, Resize: true, Grow: true, Snapshots: true},
 		images: []core.Image{{ID: "image-1", Name: "Debian"}},
+		sizes:  []core.Size{{ID: "s"}, {ID: "m"}},
 		nodes:  map[string]*core.CloudNode{}, volumes: map[string]*core.CloudVolume{}, copies: map[string]*core.CloudSnapshot{}, content: map[string]string{}, hosts: map[string]*host{},
 		refuse: map[string]error{}, gates: map[string]chan struct{}{}, waiting: map[string]chan struct{}{},
 	}
@@ -202,7 +204,9 @@ func (w *world) Images(context.Context) ([]core.Image, error) {
 	return slices.Clone(w.images), nil
 }
 func (w *world) Sizes(context.Context) ([]core.Size, error) {
-	return []core.Size{{ID: "s"}, {ID: "m"}}, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sizes), nil
 }
 func (w *world) Locations(context.Context) ([]core.Location, error) {
 	return []core.Location{{ID: "here", Num: 1}, {ID: "there", Num: 2}}, nil

@@ -33,6 +33,7 @@ type Options struct {
 	Hosts    []Host // of the configuration
 	// Package finds the agent's package for a machine. family is "deb" or "rpm", arch a name of uname -m.
 	Package   func(family, arch string) (path string, err error)
+	Platforms []string      // that the machines run beside those that all do
 	Location  core.Location // how the only one is shown; id and number are the driver's own
 	Anonymous bool
 	Log       *slog.Logger
@@ -120,7 +121,7 @@ func (d *Driver) Info() core.CloudInfo {
 
 // Images implements core.Cloud: there is one, what is on the machine.
 func (d *Driver) Images(context.Context) ([]core.Image, error) {
-	return []core.Image{{ID: imageID, Name: "What is installed"}}, nil
+	return []core.Image{{ID: imageID, Name: "What is installed", Platforms: d.o.Platforms}}, nil
 }
 
 // Sizes implements core.Cloud: there is one, with the numbers of the smallest machine that was probed.
