@@ -371,7 +371,7 @@ func (c *Core) routers(ctx context.Context, cloud string) ([]Node, error) {
 	nodes, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{Role: RoleRouter, Cloud: cloud}) })
 	var running []Node
 	for _, n := range nodes {
-		if n.State == NodeRunning || n.State == NodeUnreachable {
+		if n.alive() {
 			running = append(running, n)
 		}
 	}

@@ -30,7 +30,7 @@ func (c *Core) Heal(ctx context.Context, name string) error {
 	case "unit":
 		return c.healUnits(ctx)
 	case "node":
-		return errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx), c.healPool(ctx))
+		return errors.Join(c.EnsureRouter(ctx), c.tendNodes(ctx), c.healPool(ctx))
 	}
 	return Errorf(NotFound, ObjOperation, "there is no healer of this name")
 }
@@ -75,20 +75,27 @@ func (c *Core) healPool(ctx context.Context) error {
 // apps that lost units get new ones elsewhere, and routers learn which units serve.
 func (c *Core) healUnits(ctx context.Context) error {
 	var nodes []Node
-	units := map[NodeID][]AppUnit{}
-	err := c.Store.View(ctx, func(r Reader) error {
-		all, err := r.Nodes(NodeFilter{})
-		if err != nil {
+	var units map[NodeID][]AppUnit
+	err := c.Store.View(ctx, func(r Reader) (err error) {
+		if units, err = unitsByNode(r); err != nil {
 			return err
 		}
-		for _, n := range all {
-			there, err := r.UnitsOnNode(n.ID)
+		if nodes, err = r.Nodes(NodeFilter{Role: RolePool}); err != nil {
+			return err
+		}
+		inPool := make(map[NodeID]bool, len(nodes))
+		for _, n := range nodes {
+			inPool[n.ID] = true
+		}
+		for id := range units {
+			if inPool[id] {
+				continue
+			}
+			n, err := r.Node(id)
 			if err != nil {
 				return err
 			}
-			if len(there) > 0 || n.Has(RolePool) {
-				nodes, units[n.ID] = append(nodes, n), there
-			}
+			nodes = append(nodes, n)
 		}
 		return nil
 	})
@@ -127,7 +134,7 @@ func (c *Core) lookAtUnits(ctx context.Context, n Node, units []AppUnit) (down b
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var there []agentapi.Unit
-	if n.State == NodeRunning || n.State == NodeUnreachable {
+	if n.alive() {
 		there, err = agent.ListUnits(call, agentapi.ListUnitsParams{})
 	} else {
 		err = Errorf(Unavailable, ObjNode, "the node is %s", n.State)

@@ -61,6 +61,9 @@ type Node struct {
 // Has says that the node has the role.
 func (n Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }
 
+// alive says that the node came up and was not given up since.
+func (n Node) alive() bool { return n.State == NodeRunning || n.State == NodeUnreachable }
+
 // Volume is block storage that outlives a node: of an app, or made by the agent of a node.
 type Volume struct {
 	ID        string

@@ -2,7 +2,6 @@ package core
 
 import (
 	"context"
-	"errors"
 	"slices"
 )
 
@@ -73,44 +72,6 @@ func lostNode(n Node) CloudNode {
 		cn.PrivateIPs = append(cn.PrivateIPs, n.Address)
 	}
 	return cn
-}
-
-// findLost marks nodes that their clouds do not know any more as failed, and takes that back when they are there again.
-// Routers are left alone: what goes through them is restored by hand. A cloud that does not answer has lost nothing.
-func (c *Core) findLost(ctx context.Context) error {
-	stored, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
-	if err != nil {
-		return err
-	}
-	known := map[string]map[string]bool{} // by cloud and id
-	var errs []error
-	for _, n := range stored {
-		alive := n.State == NodeRunning || n.State == NodeUnreachable
-		if n.CloudID == "" || n.Has(RoleRouter) || !alive && !lost(n) {
-			continue
-		}
-		cloud, ok := c.Clouds.Cloud(n.Cloud)
-		if !ok {
-			continue
-		}
-		if _, asked := known[n.Cloud]; !asked {
-			known[n.Cloud] = nil
-			all, err := cloud.Nodes(ctx) // after the store was read: what it has was made before
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			known[n.Cloud] = map[string]bool{}
-			for _, cn := range all {
-				known[n.Cloud][cn.ID] = true
-			}
-		}
-		if ids := known[n.Cloud]; ids == nil || ids[n.CloudID] == alive {
-			continue
-		}
-		errs = append(errs, c.markLost(ctx, n, alive))
-	}
-	return errors.Join(errs...)
 }
 
 // markLost changes a node that nothing else is changing.

@@ -620,7 +620,7 @@ func (c *Core) removeFromPool(ctx context.Context, run *operation.Run) error {
 		return err
 	}
 	for _, n := range nodes {
-		if n.State != NodeRunning && n.State != NodeUnreachable {
+		if !n.alive() {
 			continue
 		}
 		agent, err := c.Agents.Agent(n)

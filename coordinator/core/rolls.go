@@ -312,13 +312,18 @@ func (c *Core) nodesForUnits(r Reader, app App, able func(Node) bool) ([]Node, m
 	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool {
 		return n.State != NodeRunning || n.Address == "" || !n.Has(RoleApp) || c.healer.misses(n.ID)
 	})
-	units := map[NodeID][]AppUnit{}
-	for _, n := range nodes {
-		there, err := r.UnitsOnNode(n.ID)
-		if err != nil {
-			return nil, nil, err
-		}
-		units[n.ID] = there
+	units, err := unitsByNode(r)
+	return nodes, units, err
+}
+
+func unitsByNode(r Reader) (map[NodeID][]AppUnit, error) {
+	all, err := r.Units()
+	if err != nil {
+		return nil, err
 	}
-	return nodes, units, nil
+	units := map[NodeID][]AppUnit{}
+	for _, u := range all {
+		units[u.NodeID] = append(units[u.NodeID], u)
+	}
+	return units, nil
 }

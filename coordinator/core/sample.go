@@ -138,7 +138,7 @@ func (s *Sampler) due(apps []App, slot uint32) []Node {
 	there := make(map[NodeID]bool, len(s.known))
 	for i := range apps {
 		for _, n := range apps[i].Nodes {
-			if n.State != NodeRunning && n.State != NodeUnreachable {
+			if !n.alive() {
 				continue
 			}
 			there[n.ID] = true

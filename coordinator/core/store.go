@@ -53,7 +53,7 @@ type Reader interface {
 	// FileUsed says whether any release or code version, of any app, needs the stored file of this sum.
 	FileUsed(sha string) (bool, error)
 	Unit(id string) (AppUnit, error)
-	UnitsOnNode(node NodeID) ([]AppUnit, error)
+	Units() ([]AppUnit, error) // of all apps, in the order they were made
 	// AppLog lists the newest lines with Num > after, oldest first; source and unit are exact when not "". limit 0 means all.
 	AppLog(app AppID, after int64, source, unit string, limit int) ([]LogLine, error)
 

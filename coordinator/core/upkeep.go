@@ -41,7 +41,7 @@ func (c *Core) EnsureRouter(ctx context.Context) error {
 			return err
 		}
 		for _, r := range routers {
-			if r.State == NodeRunning || r.State == NodeUnreachable {
+			if r.alive() {
 				return nil
 			}
 			// A database of before may have the node itself as the subject.
@@ -89,16 +89,15 @@ func (c *Core) enqueueRouter(tx Tx, kind string, n Node) error {
 	return tx.Enqueue(&g)
 }
 
-// Run looks after what should be there until ctx ends: a router, payment of the hours of nodes, certificates, snapshots that are
-// due, and nodes that their cloud reports as stopped (after a reboot of its host, say) are started again. Nodes that their
-// cloud lost are noted.
+// Run looks after what should be there until ctx ends: a router, nodes that stopped or are gone, payment of the hours of nodes,
+// certificates, and snapshots that are due.
 func (c *Core) Run(ctx context.Context) error {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
 	told := ""
 	var certificates time.Time // when they are looked at next
 	for {
-		err := errors.Join(c.EnsureRouter(ctx), c.restartStopped(ctx), c.findLost(ctx), c.ChargeHours(ctx), c.TakeDueSnapshots(ctx))
+		err := errors.Join(c.EnsureRouter(ctx), c.tendNodes(ctx), c.ChargeHours(ctx), c.TakeDueSnapshots(ctx))
 		if now := c.now(); !now.Before(certificates) {
 			left, cerr := c.RenewCertificates(ctx)
 			if err = errors.Join(err, cerr); cerr == nil {
@@ -148,33 +147,44 @@ func (c *Core) ForgetPools(ctx context.Context) error {
 	})
 }
 
-func (c *Core) restartStopped(ctx context.Context) error {
-	nodes, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
+// tendNodes compares nodes with what their clouds say: those that stopped (after a reboot of their host, say) are started
+// again, those that a cloud does not know any more are marked as failed, and that is taken back when they are there again.
+// Lost routers are left alone: what goes through them is restored by hand. A cloud that does not answer has lost nothing.
+func (c *Core) tendNodes(ctx context.Context) error {
+	stored, err := view(ctx, c.Store, func(r Reader) ([]Node, error) { return r.Nodes(NodeFilter{}) })
 	if err != nil {
 		return err
 	}
-	byCloud := map[string]map[string]bool{}
-	for _, n := range nodes {
-		if n.CloudID != "" && (n.State == NodeRunning || n.State == NodeUnreachable) {
-			if byCloud[n.Cloud] == nil {
-				byCloud[n.Cloud] = map[string]bool{}
-			}
-			byCloud[n.Cloud][n.CloudID] = true
+	byCloud := map[string][]Node{}
+	for _, n := range stored {
+		if n.CloudID != "" && (n.alive() || lost(n)) {
+			byCloud[n.Cloud] = append(byCloud[n.Cloud], n)
 		}
 	}
 	var errs []error
-	for name, wanted := range byCloud {
+	for name, nodes := range byCloud {
 		cloud, ok := c.Clouds.Cloud(name)
-		power, can := cloud.(PowerCloud)
-		if !ok || !can {
+		if !ok {
 			continue
 		}
-		all, err := cloud.Nodes(ctx)
-		errs = append(errs, err)
+		all, err := cloud.Nodes(ctx) // after the store was read: what it has was made before
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		states := make(map[string]CloudNodeState, len(all))
 		for _, n := range all {
-			if wanted[n.ID] && n.State == CloudStopped {
+			states[n.ID] = n.State
+		}
+		power, can := cloud.(PowerCloud)
+		for _, n := range nodes {
+			state, there := states[n.CloudID]
+			switch {
+			case there && n.alive() && state == CloudStopped && can:
 				c.Log.Info("starting a node that stopped", "node", n.Name)
-				errs = append(errs, power.StartNode(ctx, n.ID))
+				errs = append(errs, power.StartNode(ctx, n.CloudID))
+			case there != n.alive() && !n.Has(RoleRouter):
+				errs = append(errs, c.markLost(ctx, n, !there))
 			}
 		}
 	}

@@ -23,8 +23,8 @@ func (t *tx) Unit(id string) (core.AppUnit, error) {
 	return one(t, core.ObjUnit, scanUnit, unitSelect+` WHERE u.id = ?`, id)
 }
 
-func (t *tx) UnitsOnNode(node core.NodeID) ([]core.AppUnit, error) {
-	return list(t, core.ObjUnit, scanUnit, unitSelect+` WHERE u.node_id = ? ORDER BY u.num`, string(node))
+func (t *tx) Units() ([]core.AppUnit, error) {
+	return list(t, core.ObjUnit, scanUnit, unitSelect+` ORDER BY u.num`)
 }
 
 func (t *tx) PutUnit(u *core.AppUnit) error {

@@ -23,7 +23,7 @@ func testUnits(t *testing.T, s *suite) {
 		same(t, "app with units", read(), shared)
 	}
 	same(t, "unit", get(t, s, func(r core.Reader) (core.AppUnit, error) { return r.Unit("unit-001") }), shared.Units[1])
-	same(t, "units on the node", get(t, s, func(r core.Reader) ([]core.AppUnit, error) { return r.UnitsOnNode(node.ID) }), shared.Units)
+	same(t, "units of all apps", get(t, s, func(r core.Reader) ([]core.AppUnit, error) { return r.Units() }), shared.Units)
 	wantKind(t, s.Update(t.Context(), func(tx core.Tx) error {
 		return tx.PutUnit(&core.AppUnit{ID: "third", AppID: shared.ID, NodeID: node.ID, Port: 20001})
 	}), core.Exists, core.ObjUnit)
@@ -43,7 +43,7 @@ func testUnits(t *testing.T, s *suite) {
 	}), core.Exists, core.ObjApp)
 
 	s.update(t, func(tx core.Tx) error { return tx.DeleteApp(shared.ID) })
-	if left := get(t, s, func(r core.Reader) ([]core.AppUnit, error) { return r.UnitsOnNode(node.ID) }); len(left) != 0 {
+	if left := get(t, s, func(r core.Reader) ([]core.AppUnit, error) { return r.Units() }); len(left) != 0 {
 		t.Errorf("got %d units of a deleted app, want none", len(left))
 	}
 }
