@@ -116,10 +116,11 @@ func (c *Core) putServiceRelease(ctx context.Context, s Service, rel Release) (R
 func (c *Core) startServiceUnit(ctx context.Context, app App, n Node, rel Release) error {
 	var unit AppUnit
 	err := c.Store.Update(ctx, func(tx Tx) error {
-		there, err := tx.UnitsOnNode(n.ID)
+		units, err := unitsByNode(tx)
 		if err != nil {
 			return err
 		}
+		there := units[n.ID]
 		unit = AppUnit{ID: serviceUnitID(n, rel), AppID: app.ID, NodeID: n.ID, Address: n.Address, Release: rel.Number, State: UnitStarting, CreatedAt: c.now()}
 		if i := slices.IndexFunc(there, func(u AppUnit) bool { return u.ID == unit.ID }); i >= 0 {
 			unit = there[i]
