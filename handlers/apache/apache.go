@@ -68,7 +68,7 @@ func New(o Options) *Service {
 	if s.settle == 0 {
 		s.settle = time.Second
 	}
-	s.server = &web.Server{Host: o.Host, Unit: s.layout.ApacheUnit, Log: s.log, Test: s.test, Watch: s.watch}
+	s.server = &web.Server{Host: o.Host, Unit: s.layout.ApacheUnit, Log: s.log, Test: s.test, Watch: s.watch, WatchStart: s.watchStart}
 	return s
 }
 

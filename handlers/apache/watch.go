@@ -13,32 +13,23 @@ import (
 // watch tells whether a graceful reload worked. "apachectl graceful" exits with 0 as soon as the signal is sent; the
 // process then reads the configuration, and ends when it cannot be served (spec agent-web 5 and 8.1).
 //
-// What is looked at, every 5 ms, is the process and its own log: Apache says "resuming normal operations" (AH00163) when
+// What is looked at, every 5 ms, is the process and its own log: Apache says "resuming normal operations" when
 // the new configuration is in force and every port is bound, and httpd never suppresses that notice in a log file. On an
 // idle Debian host that is a few milliseconds after the signal. Then the old workers are given retireTime to go, so that the
 // next request is not answered by one that is still to hear of the reload; idle ones go within some milliseconds, one that
 // is busy takes no new connection anyway and is not waited for longer. Waiting for an answered request instead would cost
 // up to a second for nothing: the parent starts new workers at its next one-second round, and connections wait meanwhile.
-// Where the log is not a file, a new worker is the sign, and where processes cannot be seen either, that the unit
-// stays up for the settle time. Key and port problems, which kill Apache latest, are checked before the reload as well.
+// Where the log is not a file, new workers are the sign, or that the process lives on for the settle time; where processes
+// cannot be seen either, it is that the unit does. Key and port problems, which kill Apache latest, are checked before the reload
+// as well.
 func (s *Service) watch(pid int) func(context.Context) error {
-	var errorLog string
-	if l, err := s.load(); err == nil {
-		errorLog = l.errorLog
-	}
-	tail := web.TailFrom(s.host, errorLog)
+	seen := s.look()
 	before, visible := web.Children(s.host, pid)
 	return func(ctx context.Context) error {
 		if !visible {
 			return s.staysUp(ctx)
 		}
-		done := func() (bool, error) {
-			if !web.Alive(s.host, pid) {
-				return false, fmt.Errorf("apache ended when it read the new configuration: %s", web.LastLines(tail.Text(), 5))
-			}
-			return resumed(tail.Text(), pid) || s.newWorker(pid, before), nil
-		}
-		if err := web.Poll(ctx, done); errors.Is(err, context.DeadlineExceeded) {
+		if err := s.inForce(ctx, seen, pid, before); errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("apache did not take the new configuration within %s", web.ReloadTimeout)
 		} else if err != nil {
 			return err
@@ -48,6 +39,55 @@ func (s *Service) watch(pid int) func(context.Context) error {
 		_ = web.Poll(retire, func() (bool, error) { return s.gone(before), nil })
 		return nil
 	}
+}
+
+// watchStart tells whether a start worked. Debian's unit counts as started when the first process has left; the one that stays
+// then reads the configuration again, and a reload finds it only by the PID file that it writes after that.
+func (s *Service) watchStart() func(context.Context) error {
+	seen := s.look()
+	return func(ctx context.Context) error {
+		st, err := s.server.State(ctx)
+		if err != nil {
+			return err
+		}
+		if _, visible := web.Children(s.host, st.MainPID); !visible {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, riseTime)
+		defer cancel()
+		if err := s.inForce(ctx, seen, st.MainPID, nil); !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil // it runs, and says nothing that we read
+	}
+}
+
+// riseTime is how long a started process is waited for: spec agent-web 2.5.
+const riseTime = 30 * time.Second
+
+// sight is what is looked at while Apache reads its configuration.
+type sight struct {
+	log   web.Tail
+	isLog bool // the log is a file
+}
+
+func (s *Service) look() sight {
+	var errorLog string
+	if l, err := s.load(); err == nil {
+		errorLog = l.errorLog
+	}
+	return sight{web.TailFrom(s.host, errorLog), errorLog != ""}
+}
+
+// inForce waits until a process has its configuration in force, or ended of it.
+func (s *Service) inForce(ctx context.Context, seen sight, pid int, before map[int]bool) error {
+	settled := time.Now().Add(s.settle)
+	return web.Poll(ctx, func() (bool, error) {
+		if !web.Alive(s.host, pid) {
+			return false, fmt.Errorf("apache ended when it read the configuration: %s", web.LastLines(seen.log.Text(), 5))
+		}
+		return resumed(seen.log.Text(), pid) || s.newWorker(pid, before) || !seen.isLog && time.Now().After(settled), nil
+	})
 }
 
 // retireTime is how long old workers are waited for once the new configuration is in force.
@@ -62,10 +102,11 @@ func (s *Service) gone(pids map[int]bool) bool {
 	return true
 }
 
+// resumed says that a process has told so in its log. Each MPM has a number of its own for the line: AH00163, AH00292, AH00489.
 func resumed(log string, pid int) bool {
 	for line := range strings.Lines(log) {
 		_, rest, _ := strings.Cut(line, fmt.Sprintf("[pid %d", pid))
-		if strings.Contains(line, "AH00163") && (strings.HasPrefix(rest, "]") || strings.HasPrefix(rest, ":")) {
+		if strings.Contains(line, "configured -- resuming normal operations") && (strings.HasPrefix(rest, "]") || strings.HasPrefix(rest, ":")) {
 			return true
 		}
 	}

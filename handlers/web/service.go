@@ -28,6 +28,8 @@ type Server struct {
 	// Watch looks at the running server before a reload, and returns how to wait until the reload is known to have worked.
 	// Both servers answer "done" to a reload that then fails (spec agent-web 5).
 	Watch func(pid int) func(ctx context.Context) error
+	// WatchStart looks before a start and returns how to wait until the server is up; nil where the job itself waits for that.
+	WatchStart func() func(ctx context.Context) error
 }
 
 const startTimeout = 90 * time.Second
@@ -68,10 +70,20 @@ func (s *Server) Start(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-func (s *Server) start(ctx context.Context) error {
+func (s *Server) start(ctx context.Context) error { return s.launch(ctx, s.Host.Units().Start) }
+
+// launch runs a job that starts the server, and returns when it is up.
+func (s *Server) launch(ctx context.Context, job func(ctx context.Context, unit string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return s.explain(ctx, s.Host.Units().Start(ctx, s.Unit))
+	var wait func(context.Context) error
+	if s.WatchStart != nil {
+		wait = s.WatchStart()
+	}
+	if err := job(ctx, s.Unit); err != nil || wait == nil {
+		return s.explain(ctx, err)
+	}
+	return initd(wait(ctx))
 }
 
 // Stop stops the server; one that does not run is left alone.
@@ -93,9 +105,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err := s.Test(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return initd(s.Host.Units().Restart(ctx, s.Unit))
+	return s.launch(ctx, s.Host.Units().Restart)
 }
 
 // Reload makes the running server take its configuration, and returns when it did; a server that does not run is started.
@@ -105,7 +115,7 @@ func (s *Server) Reload(ctx context.Context) error {
 		return err
 	}
 	if !st.Running() {
-		return s.start(ctx) // the start job itself waits until the server is up
+		return s.start(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, ReloadTimeout)
 	defer cancel()
