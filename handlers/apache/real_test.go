@@ -1,7 +1,6 @@
 package apache
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,8 +12,8 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/apache/apachetest"
 	"github.com/reeve-paas/reeve/handlers/host"
-	"github.com/reeve-paas/reeve/handlers/web"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
 )
 
@@ -24,23 +23,24 @@ const apacheBinary = "/usr/sbin/apache2"
 type realApache struct {
 	*Service
 	t       testing.TB
+	mpm     string
 	dir     string
 	port    int
 	tlsPort int
 	units   *webtest.Units
-	certs   *fakeCertificates
-}
-
-// fakeCertificates counts what is fetched.
-type fakeCertificates struct {
-	pairs   map[string][3][]byte
-	fetched []string
+	far     *apachetest.Coordinator
 }
 
 func newRealApache(t testing.TB) *realApache {
 	t.Helper()
+	return newRealApacheOf(t, "prefork")
+}
+
+// newRealApacheOf is one of an MPM.
+func newRealApacheOf(t testing.TB, mpm string) *realApache {
+	t.Helper()
 	webtest.NeedBinary(t, apacheBinary)
-	a := &realApache{t: t, dir: t.TempDir(), port: webtest.FreePort(t), tlsPort: webtest.FreePort(t), certs: &fakeCertificates{}}
+	a := &realApache{t: t, mpm: mpm, dir: t.TempDir(), port: webtest.FreePort(t), tlsPort: webtest.FreePort(t), far: &apachetest.Coordinator{}}
 	for dir := a.dir; strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil { // Apache's workers are another user
 			t.Fatal(err)
@@ -64,16 +64,16 @@ func newRealApache(t testing.TB) *realApache {
 	return a
 }
 
-func (a *realApache) newService() *Service { return serviceIn(a.dir, a.units, a.certs) }
+func (a *realApache) newService() *Service { return serviceIn(a.dir, a.units, a.far) }
 
-func serviceIn(dir string, units host.Units, certs web.Certificates) *Service {
+func serviceIn(dir string, units host.Units, far *apachetest.Coordinator) *Service {
 	h := host.New(host.Options{Units: units, Layout: &host.Layout{
 		Family: "debian", ApacheUnit: "apache2.service", ApacheCtl: apacheBinary, ApacheConf: filepath.Join(dir, "apache2.conf"),
 		ApacheUser: apacheUser(), ApacheLogDir: filepath.Join(dir, "log"), ApacheEnabledDir: filepath.Join(dir, "sites-enabled"),
 		ApacheTLSSites: []string{filepath.Join(dir, "sites-available/default-ssl"), filepath.Join(dir, "sites-available/default-ssl.conf")},
 		SystemCert:     filepath.Join(dir, "system.crt"), SystemKey: filepath.Join(dir, "system.key"),
 	}})
-	return New(Options{Host: h, PrivateDir: filepath.Join(dir, "private.d"), Certificates: certs})
+	return New(Options{Host: h, PrivateDir: filepath.Join(dir, "private.d"), Certificates: far, Sites: far})
 }
 
 // apacheUser is who the workers run as: only root may choose.
@@ -92,13 +92,18 @@ func (a *realApache) mainConfig() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Define APACHE_LOG_DIR %s/log\nServerRoot %s\nServerName localhost\nPidFile run/apache2.pid\nErrorLog ${APACHE_LOG_DIR}/error.log\n", a.dir, a.dir)
 	fmt.Fprintf(&b, "Mutex file:%s/run default\nDefaultRuntimeDir run\nListen 127.0.0.1:%d\n", a.dir, a.port)
-	for _, m := range []string{"mpm_prefork", "authz_core", "mime", "dir", "alias", "ssl", "access_compat"} {
+	for _, m := range []string{"mpm_" + a.mpm, "authz_core", "mime", "dir", "alias", "ssl", "access_compat"} {
 		fmt.Fprintf(&b, "LoadModule %s_module /usr/lib/apache2/modules/mod_%s.so\n", m, m)
 	}
 	if os.Getuid() == 0 {
 		b.WriteString("User www-data\nGroup www-data\n")
 	}
-	b.WriteString("TypesConfig /etc/mime.types\nStartServers 2\nMaxSpareServers 2\n<Directory />\n   AllowOverride None\n   Require all denied\n</Directory>\n")
+	if a.mpm == "prefork" {
+		b.WriteString("MaxSpareServers 2\n")
+	} else { // as Debian has it
+		b.WriteString("MinSpareThreads 25\nMaxSpareThreads 75\nThreadLimit 64\nThreadsPerChild 25\nMaxRequestWorkers 150\n")
+	}
+	b.WriteString("TypesConfig /etc/mime.types\nStartServers 2\n<Directory />\n   AllowOverride None\n   Require all denied\n</Directory>\n")
 	b.WriteString("LogFormat \"%h %t \\\"%r\\\" %>s\" common\nIncludeOptional sites-enabled/*.conf\n")
 	return b.String()
 }
@@ -178,12 +183,6 @@ func TestRealApacheServesAVHost(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0] != filepath.Base(p) {
 		t.Errorf("got %q, %v, want %s", got, err, filepath.Base(p))
 	}
-}
-
-func (f *fakeCertificates) Certificate(_ context.Context, id string) (cert, key, chain []byte, err error) {
-	f.fetched = append(f.fetched, id)
-	p := f.pairs[id]
-	return p[0], p[1], p[2], nil
 }
 
 func TestDebiansOwnConfigurationIsUnderstood(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/reeve-paas/reeve/agent/agentapi"
 	"github.com/reeve-paas/reeve/handlers"
+	"github.com/reeve-paas/reeve/handlers/apache/apachetest"
 	"github.com/reeve-paas/reeve/handlers/host"
 	"github.com/reeve-paas/reeve/handlers/web/webtest"
 )
@@ -30,7 +31,7 @@ func redHatLayout(dir string) *host.Layout {
 func newRedHatApache(t *testing.T) *realApache {
 	t.Helper()
 	webtest.NeedBinary(t, apacheBinary)
-	a := &realApache{t: t, dir: t.TempDir(), port: webtest.FreePort(t), tlsPort: webtest.FreePort(t), certs: &fakeCertificates{}}
+	a := &realApache{t: t, dir: t.TempDir(), port: webtest.FreePort(t), tlsPort: webtest.FreePort(t), far: &apachetest.Coordinator{}}
 	for dir := a.dir; strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil { // the workers are another user
 			t.Fatal(err)
@@ -60,7 +61,7 @@ func newRedHatApache(t *testing.T) *realApache {
 		Reload: [][]string{{apacheBinary, "-f", conf, "-k", "graceful"}}, // the unit's ExecReload; it has no test of its own
 	}}}
 	t.Cleanup(a.units.StopAll)
-	a.Service = New(Options{Host: host.New(host.Options{Units: a.units, Layout: layout}), PrivateDir: filepath.Join(a.dir, "private.d"), Certificates: a.certs})
+	a.Service = New(Options{Host: host.New(host.Options{Units: a.units, Layout: layout}), PrivateDir: filepath.Join(a.dir, "private.d"), Certificates: a.far})
 	return a
 }
 

@@ -15,59 +15,6 @@ import (
 	"github.com/reeve-paas/reeve/handlers/host/hosttest"
 )
 
-func (a *realApache) statistics() map[string]string {
-	a.t.Helper()
-	got, err := a.Methods()["get_webserver_statistics"].Call(a.t.Context(), []byte(`{}`))
-	stats, ok := got.(map[string]string)
-	if err != nil || !ok {
-		a.t.Fatalf("got %v, %v, want an object of strings", got, err)
-	}
-	return stats
-}
-
-func TestConformanceStatistics(t *testing.T) {
-	t.Parallel()
-	a := newRealApache(t)
-	a.statusAddr = fmt.Sprintf("127.0.0.1:%d", a.port)
-	a.start()
-	t.Run("36: without mod_status", func(t *testing.T) {
-		if got := a.statistics(); len(got) != 1 || got["errmsg"] != "mod_status is not enabled" {
-			t.Errorf("got %v", got)
-		}
-	})
-	t.Run("35: Apache's own numbers", func(t *testing.T) {
-		const status = "LoadModule status_module /usr/lib/apache2/modules/mod_status.so\nExtendedStatus On\n<Location /server-status>\n   SetHandler server-status\n   Require %s\n</Location>\n"
-		a.write("sites-enabled/status.conf", fmt.Sprintf(status, "all granted"))
-		if err := a.server.Reload(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		got := a.statistics()
-		for _, key := range []string{"Uptime", "Total Accesses", "Total kBytes", "BusyWorkers", "IdleWorkers", "Scoreboard"} {
-			if got[key] == "" {
-				t.Errorf("%s is missing in %v", key, got)
-			}
-		}
-		if strings.Count(got["CurrentTime"], ":") != 2 || got["errmsg"] != "" {
-			t.Errorf("got time %q, %q", got["CurrentTime"], got["errmsg"])
-		}
-		a.write("sites-enabled/status.conf", fmt.Sprintf(status, "all denied"))
-		if err := a.server.Reload(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := a.statistics(); got["errmsg"] != "HTTP Error 403: Forbidden" {
-			t.Errorf("got %v", got)
-		}
-	})
-	t.Run("36: a stopped Apache", func(t *testing.T) {
-		if err := a.server.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := a.statistics(); len(got) != 1 || got["errmsg"] != "Connection refused" {
-			t.Errorf("got %v", got)
-		}
-	})
-}
-
 // S15: whatever answers on the port, nothing else is asked and little is read.
 func TestStatisticsTrustNobody(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another server was asked") }))

@@ -84,7 +84,7 @@ func child(folder string) func(string) bool {
 }
 
 var rules = []rule{
-	{in("test", "handlers/host/hosttest", "handlers/web/webtest", "handlers/nginx/nginxtest", "coordinator/cloud/cloudtest", "coordinator/store/storetest"), func(_, _ string) bool { return true },
+	{in("test", "handlers/host/hosttest", "handlers/web/webtest", "handlers/apache/apachetest", "handlers/nginx/nginxtest", "coordinator/cloud/cloudtest", "coordinator/store/storetest"), func(_, _ string) bool { return true },
 		"tests may look at everything"},
 	{is("agent"), func(_, i string) bool { return under(i, "agent", "handlers", "crypto", "systemd") },
 		"the agent's main wires what lies below it and the handlers; it never needs the coordinator"},
