@@ -172,46 +172,6 @@ func TestWebServersOnARealHost(t *testing.T) {
 			}
 		}
 	})
-	t.Run("5 to 11 and 20: sites appear where the template says", func(t *testing.T) {
-		for range 2 {
-			if err := w.createVHost("new.test", 8081, vhost("new.test", 8081, "/srv/made/for/new")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if code, body := page(t.Context(), w.addr(8081), "new.test", "/"); code != 200 || body == "" {
-			t.Errorf("got %d %q, want the placeholder", code, body)
-		}
-		wantText(t, h, "www-data", "stat", "-c", "%U", "/srv/made/for/new")
-		off := agentapi.Ptr(agentapi.Bool(false))
-		p := agentapi.CreateVHostParams{Hostname: "later.test", Port: "80", Template: vhost("later.test", 80, "/srv/later"), Reload: off}
-		h.WriteFile(t, "/srv/later/index.html", 0o644, []byte("later"))
-		if _, err := w.apache.CreateVHost(t.Context(), p); err != nil {
-			t.Fatal(err)
-		}
-		if _, body := page(t.Context(), w.addr(80), "later.test", "/"); body == "later" {
-			t.Error("the site is served before the reload")
-		}
-		if err := w.apache.Reload(t.Context(), "now"); err != nil {
-			t.Fatal(err)
-		}
-		wantPage(t, w.addr(80), "later.test", "later")
-	})
-	t.Run("25 to 27: deleted sites are gone, their files stay", func(t *testing.T) {
-		if names, err := w.apache.ListServedVirtualHosts(t.Context()); err != nil || len(names) != 3 {
-			t.Errorf("got %q, %v, want three", names, err)
-		}
-		refs := []agentapi.VHostRef{{Hostname: "new.test", Port: "8081"}, {Hostname: "later.test", Port: "80"}, {Hostname: "nope.test", Port: "80"}}
-		for range 2 {
-			if err := w.apache.DeleteVHosts(t.Context(), agentapi.DeleteVHostsParams{VHosts: refs}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if code, _ := page(t.Context(), w.addr(8081), "new.test", "/"); code != 0 {
-			t.Errorf("port 8081 still answers %d", code)
-		}
-		wantText(t, h, "later", "cat", "/srv/later/index.html")
-		stillServed(t)
-	})
 	t.Run("13, 19, 51 and 52: certificates on disk are served, one that does not fit its key is refused", func(t *testing.T) {
 		leaf, cert, key := certificate(t, "secure.test")
 		_, _, otherKey := certificate(t, "other.test")
