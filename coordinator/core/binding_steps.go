@@ -278,9 +278,17 @@ func (c *Core) finishBinding(ctx context.Context, run *operation.Run) error {
 	if err != nil || !found {
 		return err
 	}
-	b.State = BindingBound
-	if err := c.Store.Update(ctx, func(tx Tx) error { return tx.PutBinding(&b) }); err != nil {
-		return err
+	if b.State != BindingBound { // else a killed coordinator came this far
+		b.State = BindingBound
+		err := c.Store.Update(ctx, func(tx Tx) error {
+			if err := tx.PutBinding(&b); err != nil {
+				return err
+			}
+			return c.restartBound(tx, run)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return c.logApp(ctx, app.ID, fmt.Sprintf("bound to the service instance %s", i.Name))
 }
@@ -362,8 +370,36 @@ func (c *Core) forgetBinding(ctx context.Context, run *operation.Run) error {
 		if err := tx.DeleteBinding(b.ID); err != nil {
 			return err
 		}
-		return c.dropVariables(tx, app.ID, i.Name)
+		if err := c.dropVariables(tx, app.ID, i.Name); err != nil {
+			return err
+		}
+		if b.State != BindingUnbinding { // a binding that failed: units never saw its variables
+			return nil
+		}
+		return c.restartBound(tx, run)
 	})
+}
+
+// restartBound lets the units of an app see its new variables, if that was asked for. It comes with the change itself, so that no
+// unit goes on with credentials that are revoked because the coordinator ended in between.
+func (c *Core) restartBound(tx Tx, run *operation.Run) error {
+	var p instanceParams
+	if err := run.Params(&p); err != nil || !p.Restart {
+		return err
+	}
+	app, err := tx.App(p.AppID)
+	if err == nil {
+		err = hasUnits(tx, app)
+	}
+	if KindOf(err) == Unsupported || err == nil && !app.restarts() {
+		return nil
+	}
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	_, err = c.enqueueRoll(tx, Principal{Account: Account{ID: AccountID(run.Operation.Account)}}, OpAppRoll,
+		rollParams{AppID: app.ID, AppNum: app.Num, Name: app.Name, Release: app.Release, Count: app.UnitCount, Fresh: true})
+	return err
 }
 
 // unbindAll lets go of everything an app that ends is bound to.

@@ -29,6 +29,7 @@ type instanceParams struct {
 	AppID      AppID  `json:"app_id,omitempty"`
 	BindingID  string `json:"binding_id,omitempty"`
 	Email      string `json:"email,omitempty"`
+	Restart    bool   `json:"restart,omitempty"` // the app's units begin anew once its variables have changed
 }
 
 func (c *Core) instanceOperations() []operation.Definition {
@@ -303,11 +304,12 @@ func (c *Core) DeleteInstance(ctx context.Context, p Principal, name string) (op
 	return op, err
 }
 
-// BindApp lets an app use an instance: its environment gets what the instance exports, tagged with its name.
+// BindApp lets an app use an instance: its environment gets what the instance exports, tagged with its name. With restart its units
+// begin anew when it is done, see RestartAfter.
 //
 // Errors: not_found, forbidden (instance, app), exists (it is bound), busy with ObjInstance (not ready)
 // Effects: the provider is told; or a database user of the app is made
-func (c *Core) BindApp(ctx context.Context, p Principal, instance, appName string) (operation.Record, error) {
+func (c *Core) BindApp(ctx context.Context, p Principal, instance, appName string, restart bool) (operation.Record, error) {
 	var op operation.Record
 	err := c.change(ctx, p, "service.bind", instance, func(tx Tx) error {
 		i, app, b, err := c.instanceAndApp(tx, p, instance, appName)
@@ -327,16 +329,16 @@ func (c *Core) BindApp(ctx context.Context, p Principal, instance, appName strin
 		if err := tx.PutBinding(&b); err != nil {
 			return err
 		}
-		op, err = c.enqueueInstance(tx, p, OpServiceBind, string(app.ID), instanceParams{InstanceID: i.ID, Name: i.Name, AppID: app.ID, BindingID: b.ID})
+		op, err = c.enqueueInstance(tx, p, OpServiceBind, string(app.ID), instanceParams{InstanceID: i.ID, Name: i.Name, AppID: app.ID, BindingID: b.ID, Restart: restart})
 		return err
 	})
 	return op, err
 }
 
-// UnbindApp takes that back.
+// UnbindApp takes that back. restart is as for BindApp.
 //
 // Errors: not_found, forbidden (instance, app), busy with ObjBinding (it is not bound)
-func (c *Core) UnbindApp(ctx context.Context, p Principal, instance, appName string) (operation.Record, error) {
+func (c *Core) UnbindApp(ctx context.Context, p Principal, instance, appName string, restart bool) (operation.Record, error) {
 	var op operation.Record
 	err := c.change(ctx, p, "service.unbind", instance, func(tx Tx) error {
 		i, app, b, err := c.instanceAndApp(tx, p, instance, appName)
@@ -350,7 +352,7 @@ func (c *Core) UnbindApp(ctx context.Context, p Principal, instance, appName str
 		if err := tx.PutBinding(&b); err != nil {
 			return err
 		}
-		op, err = c.enqueueInstance(tx, p, OpServiceUnbind, string(app.ID), instanceParams{InstanceID: i.ID, Name: i.Name, AppID: app.ID, BindingID: b.ID})
+		op, err = c.enqueueInstance(tx, p, OpServiceUnbind, string(app.ID), instanceParams{InstanceID: i.ID, Name: i.Name, AppID: app.ID, BindingID: b.ID, Restart: restart})
 		return err
 	})
 	return op, err

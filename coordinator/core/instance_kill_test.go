@@ -111,30 +111,40 @@ func (b *bed) databasesAndUsers() (databases, users int) {
 // gone, and then another one until the end. at 0 is an undisturbed run. It returns the boundaries passed before.
 func (b *bed) killed(at int, call func() (operation.Record, error)) (passed int, ops []operation.Record) {
 	b.Helper()
-	dead, released := make(chan struct{}), make(chan struct{})
-	stop := b.run(func(operation.Point) {
+	here := func(operation.Point) bool {
 		passed++ // one group works at a time
-		if passed == at {
+		return passed == at
+	}
+	ops = b.killedWhere(at > 0, here, call)
+	return passed, ops
+}
+
+// killedWhere is killed at a point of one's choice; without a kill it waits for the end.
+func (b *bed) killedWhere(kill bool, here func(operation.Point) bool, call func() (operation.Record, error)) []operation.Record {
+	b.Helper()
+	dead, released := make(chan struct{}), make(chan struct{})
+	stop := b.run(func(p operation.Point) {
+		if here(p) && kill {
 			close(dead)
 			<-released
 		}
 	})
 	op, err := call()
 	b.must(err)
-	if at == 0 {
-		ops = b.ends(op)
+	if !kill {
+		ops := b.ends(op)
 		stop()
-		return passed, ops
+		return ops
 	}
 	<-dead
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }() // takes no more work from now on
 	next := b.run(nil)
-	ops = b.ends(op)
+	ops := b.ends(op)
 	next()
 	close(released)
 	<-stopped
-	return passed, ops
+	return ops
 }
 
 // TestAKillAtAnyBoundaryOfAServiceEndsAsWithoutIt makes an instance, binds an app, unbinds it and removes the instance, with a
@@ -185,8 +195,8 @@ func TestAKillAtAnyBoundaryOfAServiceEndsAsWithoutIt(t *testing.T) {
 					_, op, err := b.CreateInstance(ctx, b.alice, core.InstanceSpec{Name: "rows", Service: offer})
 					return op, err
 				}, resources, databases, 0, false},
-				{"bind", func() (operation.Record, error) { return b.BindApp(ctx, b.alice, "rows", "shop") }, bound, databases, users, true},
-				{"unbind", func() (operation.Record, error) { return b.UnbindApp(ctx, b.alice, "rows", "shop") }, resources, databases, 0, false},
+				{"bind", func() (operation.Record, error) { return b.BindApp(ctx, b.alice, "rows", "shop", false) }, bound, databases, users, true},
+				{"unbind", func() (operation.Record, error) { return b.UnbindApp(ctx, b.alice, "rows", "shop", false) }, resources, databases, 0, false},
 				{"delete", func() (operation.Record, error) { return b.DeleteInstance(ctx, b.alice, "rows") }, []string{}, 0, 0, false},
 			}
 			round := func(at map[string]int) map[string]int {
@@ -233,5 +243,46 @@ func TestAKillAtAnyBoundaryOfAServiceEndsAsWithoutIt(t *testing.T) {
 				t.Errorf("the log has errors: %s", b.log)
 			}
 		})
+	}
+}
+
+// TestUnitsBeginAnewOnceTheyAreBound kills the coordinator at each boundary of the last step of a binding and of its end: the units
+// are replaced once, whatever happens, so that none goes on with variables of before.
+func TestUnitsBeginAnewOnceTheyAreBound(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	stop := b.run(nil)
+	b.router()
+	_, err := b.CreateTeam(t.Context(), b.alice, "reds")
+	b.must(err)
+	app := b.shared("shop")
+	_, ops := b.deploy(app, "x")
+	b.wantStatuses(ops, operation.StatusCompleted)
+	_, op, err := b.CreateInstance(t.Context(), b.alice, core.InstanceSpec{Name: "rows", Service: "postgresql"})
+	b.done(op, err)
+	stop()
+	for _, where := range []string{"never", "before", "done", "recorded"} {
+		for _, s := range []struct {
+			kind, last string
+			call       func(ctx context.Context, p core.Principal, instance, app string, restart bool) (operation.Record, error)
+		}{{core.OpServiceBind, "finish", b.BindApp}, {core.OpServiceUnbind, "forget binding", b.UnbindApp}} {
+			before := b.app(app.ID).Units[0].ID
+			here := func(p operation.Point) bool { return p.Kind == s.kind && p.Step == s.last && p.Where == where }
+			ops := b.killedWhere(where != "never", here, func() (operation.Record, error) { return s.call(t.Context(), b.alice, "rows", "shop", true) })
+			b.wantStatuses(ops, operation.StatusCompleted)
+			stop := b.run(nil)
+			restart, ok, err := b.RestartAfter(t.Context(), b.alice, app.ID, ops[0])
+			b.must(err)
+			if !ok {
+				t.Fatalf("%s, killed at %s: nothing restarts", s.kind, where)
+			}
+			b.done(restart, nil)
+			stop()
+			again, ok, err := b.RestartAfter(t.Context(), b.alice, app.ID, restart)
+			b.must(err)
+			if after := b.wantUnits(app, 1, 1); ok || after.Units[0].ID == before {
+				t.Errorf("%s, killed at %s: got unit %s after %s, and another restart: %v (%+v)", s.kind, where, after.Units[0].ID, before, ok, again)
+			}
+		}
 	}
 }

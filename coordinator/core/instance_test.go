@@ -134,7 +134,7 @@ func TestAnInstanceThatIsRemovedWhileItIsMadeIsNotBound(t *testing.T) {
 	release()
 	b.wantStatuses(b.ends(create), operation.StatusCompleted)
 	<-wait
-	_, err = b.BindApp(t.Context(), b.alice, "rows", "shop")
+	_, err = b.BindApp(t.Context(), b.alice, "rows", "shop", false)
 	b.wantKind(err, core.Busy)
 	let()
 	b.wantStatuses(b.ends(remove), operation.StatusCompleted)
@@ -161,8 +161,8 @@ func TestBreakEachCallOfADatabase(t *testing.T) {
 					_, op, err := b.CreateInstance(ctx, b.alice, core.InstanceSpec{Name: "rows", Service: engine})
 					return op, err
 				}, 1, 0, 0, false},
-				{"bind", func() (operation.Record, error) { return b.BindApp(ctx, b.alice, "rows", "shop") }, 1, 1, 1, true},
-				{"unbind", func() (operation.Record, error) { return b.UnbindApp(ctx, b.alice, "rows", "shop") }, 1, 0, 1, true},
+				{"bind", func() (operation.Record, error) { return b.BindApp(ctx, b.alice, "rows", "shop", false) }, 1, 1, 1, true},
+				{"unbind", func() (operation.Record, error) { return b.UnbindApp(ctx, b.alice, "rows", "shop", false) }, 1, 0, 1, true},
 				{"remove", func() (operation.Record, error) { return b.DeleteInstance(ctx, b.alice, "rows") }, 0, 0, 1, true},
 			}
 			variables := func() int {

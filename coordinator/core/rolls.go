@@ -163,6 +163,14 @@ func (c *Core) enqueueRoll(tx Tx, p Principal, kind string, params rollParams) (
 
 // unitsChangeable refuses what cannot be done with an app's units now.
 func unitsChangeable(r Reader, app App) error {
+	if err := hasUnits(r, app); err != nil {
+		return err
+	}
+	return undisturbed(r, app)
+}
+
+// hasUnits refuses apps that are no units, or not those of their owner's.
+func hasUnits(r Reader, app App) error {
 	if app.hasVHosts() && app.State != AppDeleting {
 		return Errorf(Unsupported, ObjApp, "%s runs in the web server of its node, not as units", app.Platform)
 	}
@@ -171,7 +179,7 @@ func unitsChangeable(r Reader, app App) error {
 	} else if !isNotFound(err) {
 		return err
 	}
-	return undisturbed(r, app)
+	return nil
 }
 
 // undisturbed refuses an app on which an operation works.
@@ -218,7 +226,7 @@ func (c *Core) ChangeUnits(ctx context.Context, p Principal, id AppID, by int) (
 // Errors: those of Deploy
 func (c *Core) RestartUnits(ctx context.Context, p Principal, id AppID) (op operation.Record, ok bool, err error) {
 	app, err := c.usable(ctx, p, id)
-	if err != nil || app.Release == 0 || app.UnitCount == 0 || app.Halted {
+	if err != nil || !app.restarts() {
 		return operation.Record{}, false, err
 	}
 	op, err = c.rollApp(ctx, p, "app.restart", OpAppRoll, id, func(_ Tx, _ App, params *rollParams) error {
@@ -226,6 +234,26 @@ func (c *Core) RestartUnits(ctx context.Context, p Principal, id AppID) (op oper
 		return nil
 	})
 	return op, err == nil, err
+}
+
+// restarts says that the app has units that can begin anew.
+func (a App) restarts() bool {
+	return a.State != AppDeleting && a.Release != 0 && a.UnitCount != 0 && !a.Halted
+}
+
+// RestartAfter is the replacement of an app's units that the end of an operation began; ok is false when there is none.
+//
+// Errors: not_found, forbidden
+func (c *Core) RestartAfter(ctx context.Context, p Principal, id AppID, op operation.Record) (restart operation.Record, ok bool, err error) {
+	if _, err := c.usable(ctx, p, id); err != nil {
+		return restart, false, err
+	}
+	ops, err := view(ctx, c.Store, func(r Reader) ([]operation.Record, error) { return r.Operations(OperationFilter{Subject: string(id)}) })
+	i := slices.IndexFunc(ops, func(o operation.Record) bool { return o.Kind == OpAppRoll && o.Num > op.Num })
+	if err != nil || i < 0 {
+		return restart, false, err
+	}
+	return ops[i], true, nil
 }
 
 // HaltUnits stops an app's units and keeps them. ok is false when there is nothing to do.

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/reeve-paas/reeve/crypto/authority"
+	"github.com/reeve-paas/reeve/crypto/keyring"
 )
 
 // conpaas is a user of the Director with curl and openssl.
@@ -80,6 +84,37 @@ func (c *conpaas) tryCurl(url string, args ...string) (string, error) {
 	}
 	out, err := exec.Command("curl", append(append(all, args...), url)...).CombinedOutput()
 	return string(out), err
+}
+
+// expired is a user with a certificate that the Director's own authority made for the past.
+func (c *conpaas) expired(root string) *conpaas {
+	c.t.Helper()
+	dir := filepath.Join(c.site.dir, "expired")
+	if err := writeExpired(filepath.Join(c.site.dir, "data"), dir); err != nil {
+		c.t.Fatal(err)
+	}
+	c.run("cp", root, filepath.Join(dir, "ca_cert.pem"))
+	return c.as(dir)
+}
+
+func writeExpired(data, dir string) error {
+	sealer, err := keyring.OpenSealer(filepath.Join(data, "master.key"))
+	if err != nil {
+		return err
+	}
+	ca, err := authority.Open(data, authority.Director, sealer, nil)
+	if err != nil {
+		return err
+	}
+	pair, err := ca.IssuePair(authority.Order{Client: true, Life: -time.Minute, Identity: authority.Identity{CommonName: "ann", Role: authority.RoleUser, UID: 1}})
+	if err != nil {
+		return err
+	}
+	cert, key, err := authority.PEM(pair)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600), os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
 }
 
 func (c *conpaas) director(path string, fields ...string) string {
@@ -331,6 +366,11 @@ func TestConPaaSWithCurlAndOpenSSL(t *testing.T) {
 		// openssl keeps a certificate to itself that the other side would not know; what is shown ends the handshake.
 		if out, err := foreign.tryCurl(foreign.url+"/list", "-w", " %{http_code}"); err == nil && out != "false 401" {
 			t.Errorf("a foreign certificate: got %s", out)
+		}
+
+		expired := d.expired(ann.file("ca_cert.pem"))
+		if out, err := expired.tryCurl(expired.url + "/list"); err == nil || !strings.Contains(out, "expired") {
+			t.Errorf("an expired certificate: got %v, %s", err, out)
 		}
 
 		// The manager's own: it spends credit and has agents' keys signed, and is no user.

@@ -321,7 +321,7 @@ func serveInstanceRemove(c *call) error {
 	}
 	if truth(c.r.URL.Query().Get("unbindall")) {
 		for _, app := range i.Apps {
-			op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, app)
+			op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, app, true)
 			if err == nil {
 				err = c.provider(op)
 			}
@@ -350,7 +350,7 @@ func serveBind(c *call) error {
 		return err
 	}
 	skip := c.noRestart()
-	op, err := c.d.core.BindApp(c.ctx(), c.p, i.Name, c.app.Name)
+	op, err := c.d.core.BindApp(c.ctx(), c.p, i.Name, c.app.Name, !skip)
 	if err != nil {
 		return err
 	}
@@ -367,7 +367,7 @@ func serveBind(c *call) error {
 			vars[v.Name] = string(v.Value)
 		}
 	}
-	restart, ok, err := c.restart(skip)
+	restart, ok, err := c.d.core.RestartAfter(c.ctx(), c.p, c.app.ID, op)
 	if c.versioned || c.d.o.JSONStreams {
 		return c.finish(restart, ok, err)
 	}
@@ -395,14 +395,14 @@ func serveUnbind(c *call) error {
 		return err
 	}
 	skip := c.noRestart()
-	op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, c.app.Name)
+	op, err := c.d.core.UnbindApp(c.ctx(), c.p, i.Name, c.app.Name, !skip)
 	if err != nil {
 		return err
 	}
 	if err := c.provider(op); err != nil {
 		return err
 	}
-	return c.restartUnless(skip)
+	return c.finish(c.d.core.RestartAfter(c.ctx(), c.p, c.app.ID, op))
 }
 
 // serveProxy passes a request to the provider of an instance.
