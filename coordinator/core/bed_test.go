@@ -144,6 +144,16 @@ func (b *bed) work(change ...func([]operation.Definition) []operation.Definition
 // run starts an engine until stop is called.
 func (b *bed) run(boundary func(operation.Point), change ...func([]operation.Definition) []operation.Definition) (stop func()) {
 	b.Helper()
+	end := b.engine(boundary, change...)
+	return func() {
+		if err := end(); err != nil {
+			b.Errorf("run the engine: %v", err)
+		}
+	}
+}
+
+func (b *bed) engine(boundary func(operation.Point), change ...func([]operation.Definition) []operation.Definition) (stop func() error) {
+	b.Helper()
 	definitions := b.Definitions()
 	for _, f := range change {
 		definitions = f(definitions)
@@ -157,13 +167,9 @@ func (b *bed) run(boundary func(operation.Point), change ...func([]operation.Def
 		}})
 	b.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := engine.Run(ctx); err != nil {
-			b.Errorf("run the engine: %v", err)
-		}
-	})
-	return func() { cancel(); wg.Wait() }
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(ctx) }()
+	return func() error { cancel(); return <-ended }
 }
 
 // until waits for a condition of the store or the world.

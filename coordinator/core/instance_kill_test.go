@@ -123,7 +123,7 @@ func (b *bed) killed(at int, call func() (operation.Record, error)) (passed int,
 func (b *bed) killedWhere(kill bool, here func(operation.Point) bool, call func() (operation.Record, error)) []operation.Record {
 	b.Helper()
 	dead, released := make(chan struct{}), make(chan struct{})
-	stop := b.run(func(p operation.Point) {
+	stop := b.engine(func(p operation.Point) {
 		if here(p) && kill {
 			close(dead)
 			<-released
@@ -133,12 +133,12 @@ func (b *bed) killedWhere(kill bool, here func(operation.Point) bool, call func(
 	b.must(err)
 	if !kill {
 		ops := b.ends(op)
-		stop()
+		b.must(stop())
 		return ops
 	}
 	<-dead
 	stopped := make(chan struct{})
-	go func() { defer close(stopped); stop() }() // takes no more work from now on
+	go func() { defer close(stopped); _ = stop() }() // takes no more work from now on; that its work hangs is what a kill is here
 	next := b.run(nil)
 	ops := b.ends(op)
 	next()
