@@ -32,7 +32,8 @@ for line in sys.stdin:
             failed.append(key)
 for key in failed:
     print("--- %s %s" % (key[0], key[1] or ""))
-    print("".join(output.get(key, []))[-20000:])
+    text = "".join(output.get(key, []))
+    print(text if len(text) <= 24000 else text[:8000] + "\n[…]\n" + text[-16000:])  # the reason may stand at either end
 with open(sys.argv[1], "a") as f:
     f.writelines(l + "\n" for l in skipped)
 print("%(pass)d passed, %(fail)d failed, %(skip)d skipped" % counts, flush=True)

@@ -119,8 +119,8 @@ func TestOneInstanceThroughBothDialects(t *testing.T) {
 			t.Error("the router is gone, too")
 		}
 		seen := w.stop()
-		if w.compared < 10 {
-			t.Errorf("compared only %d times", w.compared)
+		if w.compared == 0 { // how often depends on how long all of it takes
+			t.Error("nothing was compared")
 		}
 		if got, want := strings.Join(seen, " "), "being_created running being_deleted"; strings.TrimSpace(got) != want && strings.TrimSpace(got) != strings.Replace(want, " running ", " running halted running ", 1) {
 			t.Errorf("got the states %q, want %q", got, want)
