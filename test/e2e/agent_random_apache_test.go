@@ -110,7 +110,8 @@ func (a *apacheCalls) look(t *rapid.T, name string, port int) {
 	if s, there := a.loaded[hosted{name: name, port: port}.file()]; there {
 		want = s.text
 	}
-	if got := a.says(a.ctx, scheme, name, port); got != want {
+	got := ""
+	if !a.shows(func() bool { got = a.says(a.ctx, scheme, name, port); return got == want }) {
 		t.Fatalf("%s://%s:%d says %q, want %q", scheme, name, port, got, want)
 	}
 }

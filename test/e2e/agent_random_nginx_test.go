@@ -90,9 +90,12 @@ func (n *nginxCalls) look(t *rapid.T, name string, port int) {
 		want = "redirect"
 	}
 	there = there && (port == p.port || port == proxyTLSPort)
-	got := n.says(n.ctx, scheme, name, port)
-	if there && got != want || !there && p.text != "" && got == p.text || len(n.loaded) == 0 && got != "" {
-		t.Fatalf("%s://%s:%d says %q, and then %q, want %q (%v); on disk is %+v", scheme, name, port, got, n.says(n.ctx, scheme, name, port), want, there, n.disk[name])
+	got := ""
+	if !n.shows(func() bool {
+		got = n.says(n.ctx, scheme, name, port)
+		return !(there && got != want || !there && p.text != "" && got == p.text || len(n.loaded) == 0 && got != "")
+	}) {
+		t.Fatalf("%s://%s:%d says %q, want %q (%v); on disk is %+v", scheme, name, port, got, want, there, n.disk[name])
 	}
 }
 

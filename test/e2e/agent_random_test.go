@@ -137,6 +137,19 @@ func (c *randomCaller[S]) refuses(t *rapid.T, err error) {
 	}
 }
 
+// shows says that visitors see what they should, after a moment at most: on a host without processor time to spare a worker of
+// before a reload may live a little longer than the agent waits for it.
+func (c *randomCaller[S]) shows(right func() bool) bool {
+	for end := time.Now().Add(5 * time.Second); ; {
+		if right() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
 func (c *randomCaller[S]) text() string {
 	c.texts++
 	return fmt.Sprintf("text %d.", c.texts)
