@@ -86,6 +86,20 @@ func (c *conpaas) tryCurl(url string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// bothAnswer waits until the router has shown what each of a service's two nodes serves.
+func (c *conpaas) bothAnswer(sid int64) {
+	c.t.Helper()
+	router := c.nodeWith("router")
+	seen := map[string]bool{}
+	c.await(30*time.Second, "both nodes to answer through the router", func() (bool, string) {
+		status, body := c.fetch(router.Address, fmt.Sprintf("service-%d.conpaas.test", sid), "/")
+		if status == 200 {
+			seen[body] = true
+		}
+		return len(seen) == 2, fmt.Sprint(status, seen)
+	})
+}
+
 // expired is a user with a certificate that the Director's own authority made for the past.
 func (c *conpaas) expired(root string) *conpaas {
 	c.t.Helper()
@@ -295,15 +309,7 @@ func TestConPaaSWithCurlAndOpenSSL(t *testing.T) {
 	ann.reaches(service, "RUNNING")
 	d.want("credit", ann.credit(), 8)
 	serves(2)
-	router := d.nodeWith("router")
-	seen := map[string]bool{}
-	d.await(30*time.Second, "both nodes to answer through the router", func() (bool, string) {
-		status, body := d.fetch(router.Address, fmt.Sprintf("service-%d.conpaas.test", service.SID), "/")
-		if status == 200 {
-			seen[body] = true
-		}
-		return len(seen) == 2, fmt.Sprint(status, seen)
-	})
+	d.bothAnswer(service.SID)
 
 	// An archive that is too big for a request reaches both nodes, and the one before it comes back.
 	if err := os.WriteFile(filepath.Join(d.site.dir, "index.php"), []byte(`<?php echo hash_file("sha256", "big.bin");`), 0o644); err != nil {

@@ -116,15 +116,7 @@ func TestConPaaSJava(t *testing.T) {
 	ann.tell(service, "add_nodes", `{"backend": 1, "cloud": "default"}`, nil)
 	ann.reaches(service, "RUNNING")
 	serves(2, "6765 at %s")
-	router := d.nodeWith("router")
-	seen := map[string]bool{}
-	d.await(30*time.Second, "both nodes to answer through the router", func() (bool, string) {
-		status, body := d.fetch(router.Address, fmt.Sprintf("service-%d.conpaas.test", service.SID), "/")
-		if status == 200 {
-			seen[body] = true
-		}
-		return len(seen) == 2, fmt.Sprint(status, seen)
-	})
+	d.bothAnswer(service.SID)
 
 	// Versions come and go without a request lost, also at the node's own address.
 	load := d.load(ip, ip)
@@ -165,7 +157,7 @@ func TestConPaaSJava(t *testing.T) {
 	serves(1, "6765 at %s")
 
 	t.Run("the same archive is a tsuru app", func(t *testing.T) {
-		s := &tsuruSite{site: d.site, token: d.site.admin.Token, router: router.Address}
+		s := &tsuruSite{site: d.site, token: d.site.admin.Token, router: d.nodeWith("router").Address}
 		var platforms []struct{ Name string }
 		d.parse(s.do("GET", "/platforms", "", 200), &platforms)
 		if !slices.ContainsFunc(platforms, func(p struct{ Name string }) bool { return p.Name == "java" }) {
