@@ -36,7 +36,10 @@ func bootAsking(t *testing.T, name string, answer func(command string, params ma
 	return h
 }
 
-// certificateReply is what a question for a certificate is answered with.
-func certificateReply(cert, key, chain []byte) string {
-	return fmt.Sprintf("<virtualhost><cert>%s</cert><pkey>%s</pkey><ca_cert>%s</ca_cert></virtualhost>", cert, key, chain)
+// certificateReply is what a question for a certificate is answered with; nothing, when there is none.
+func certificateReply(cert, key, chain []byte, err error) (string, error) {
+	if err != nil || cert == nil {
+		return "", err
+	}
+	return fmt.Sprintf("<virtualhost><cert>%s</cert><pkey>%s</pkey><ca_cert>%s</ca_cert></virtualhost>", cert, key, chain), nil
 }

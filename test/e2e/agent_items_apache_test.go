@@ -26,11 +26,7 @@ func sitesAndCertificates(ctx context.Context, c *apachetest.Coordinator) func(s
 	return func(command string, params map[string]string) (string, error) {
 		switch command {
 		case "get-https-certificate":
-			cert, key, chain, err := c.Certificate(ctx, params["id"])
-			if err != nil || cert == nil {
-				return "", err
-			}
-			return certificateReply(cert, key, chain), nil
+			return certificateReply(c.Certificate(ctx, params["id"]))
 		case "list-virtualhosts":
 			sites, err := c.VHosts(ctx)
 			var b strings.Builder

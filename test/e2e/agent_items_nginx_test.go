@@ -69,11 +69,7 @@ func rolesAndCertificates(ctx context.Context, c *nginxtest.Coordinator) func(st
 	return func(command string, params map[string]string) (string, error) {
 		switch command {
 		case "get-https-certificate":
-			cert, key, chain, err := c.Certificate(ctx, params["id"])
-			if err != nil || cert == nil {
-				return "", err
-			}
-			return certificateReply(cert, key, chain), nil
+			return certificateReply(c.Certificate(ctx, params["id"]))
 		case "list-roles":
 			servers, err := c.Servers(ctx, params["farm-role-id"])
 			var b strings.Builder
